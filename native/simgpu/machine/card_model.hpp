@@ -1,0 +1,35 @@
+// What the simulated driver needs to know of a card's model. The table behind it is generated from the
+// catalogue (src/aliquot/catalog/data), which names the vendor document of each figure.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace aliquot::simgpu::machine {
+
+struct CardModel {
+  std::string_view key;           // "h100", as in "h100:2"
+  std::string_view name;          // the vendor's product name as its driver reports it, without "(simulated)"
+  std::uint32_t compute_major, compute_minor;
+  std::uint32_t sm_count;
+  std::uint64_t vram_bytes;
+  std::uint32_t clock_khz;        // boost
+  std::uint32_t memory_clock_khz;
+  std::uint32_t memory_bus_bits;
+  std::uint32_t l2_bytes;
+  std::uint32_t shared_per_block_bytes;         // 48 KiB default limit
+  std::uint32_t shared_per_block_optin_bytes;
+  std::uint32_t shared_per_sm_bytes;
+  std::uint32_t threads_per_sm;
+  std::uint32_t blocks_per_sm;
+  std::uint32_t registers_per_sm;
+  std::uint32_t power_limit_mw;
+  std::uint32_t pcie_generation, pcie_width;
+};
+
+// Every model that can be simulated (NVIDIA).
+std::span<const CardModel> card_models() noexcept;
+const CardModel* find_card_model(std::string_view key) noexcept;
+
+}  // namespace aliquot::simgpu::machine

@@ -1,0 +1,86 @@
+// The simulated machine: cards that belong to the host, not to a process.
+//
+// One shared region per machine home (ALIQUOT_SIMGPU_HOME, by default a folder of this user's under /dev/shm)
+// holds the cards, who uses them, whose turn it is on each engine, and what was really used. Any process may be
+// killed at any instruction: no lock outlives its holder, and what the dead held is given back by the next one
+// who looks.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "native/simgpu/machine/card_model.hpp"
+
+namespace aliquot::simgpu::machine {
+
+enum class Status : std::uint8_t {
+  Ok,
+  OutOfVram,        // the card is full
+  OutOfHostBudget,  // the host could not back it: a log line says so and how to raise the budget
+  TooManyProcesses,
+  BadSetting,       // the card setting does not parse, or names an unknown model
+  Unavailable,      // the region cannot be made or opened
+};
+
+// One card as configured: identity is stable for a machine home.
+struct Card {
+  const CardModel* model = nullptr;   // from the catalogue
+  std::uint8_t uuid[16] = {};
+  std::uint32_t pci_domain = 0, pci_bus = 0, pci_device = 0;
+  std::string name;                   // "NVIDIA H100 80GB HBM3 (simulated)"
+};
+
+struct VramInfo {
+  std::uint64_t total = 0, used = 0;  // bytes, over all processes
+};
+
+// What the device itself saw a process do. Never written by anything but the simulated device.
+struct ProcessRecord {
+  std::int32_t pid = 0;
+  std::uint64_t start_time = 0;       // clock ticks since boot, tells a reused pid apart
+  std::uint32_t card = 0;
+  std::uint64_t vram_bytes = 0, peak_vram_bytes = 0;
+  std::uint64_t busy_ns = 0;          // time for which it held the engine with work running
+  std::uint64_t launches = 0;
+  std::uint64_t copied_to_device = 0, copied_to_host = 0, copied_on_device = 0;  // bytes
+  char command[32] = {};
+};
+
+enum class Copy : std::uint8_t { ToDevice, ToHost, OnDevice };
+
+// This process' place on the machine. Opened once, at cuInit or nvmlInit. Thread-safe.
+class Machine {
+ public:
+  // Opens the machine of this environment, making it where it does not exist. Null and `status` on failure.
+  // `attach` takes a process slot (the driver does; NVML and tools only look).
+  static std::shared_ptr<Machine> open(bool attach, Status& status, std::string& message);
+  virtual ~Machine() = default;
+
+  virtual const std::vector<Card>& cards() const noexcept = 0;
+
+  // Accounts device memory to this process. reserve is exact over all processes; release never underflows.
+  virtual Status reserve(std::uint32_t card, std::uint64_t bytes) noexcept = 0;
+  virtual void release(std::uint32_t card, std::uint64_t bytes) noexcept = 0;
+  virtual VramInfo vram(std::uint32_t card) noexcept = 0;
+
+  // The engine of a card serves one process at a time, in time slices.
+  // acquire blocks until this process holds it; false if `give_up` became true first.
+  virtual bool engine_acquire(std::uint32_t card, const std::atomic<bool>& give_up) noexcept = 0;
+  // True when the slice is over and another process waits. Cheap: meant to be polled every ~50 us.
+  virtual bool engine_should_yield(std::uint32_t card) noexcept = 0;
+  virtual void engine_release(std::uint32_t card) noexcept = 0;
+
+  virtual void count_launch(std::uint32_t card) noexcept = 0;
+  virtual void count_copy(std::uint32_t card, Copy direction, std::uint64_t bytes) noexcept = 0;
+
+  // For NVML and tools. Utilisation: percent of the last second for which the engine was busy.
+  virtual std::vector<ProcessRecord> processes() = 0;
+  virtual std::uint32_t utilisation_percent(std::uint32_t card) noexcept = 0;
+  virtual std::uint64_t busy_ns(std::uint32_t card) noexcept = 0;
+};
+
+}  // namespace aliquot::simgpu::machine
