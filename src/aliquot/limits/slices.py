@@ -1,0 +1,276 @@
+"""A slice on this machine: its folder, its limits, and what its processes account for.
+
+The account is written by tenants, so it is read with plain reads and never mapped (a file that a tenant cuts
+short must not take the reader down), and every number in it is bounded before it is shown.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import re
+import secrets
+import shutil
+import stat
+import uuid as uuids
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from aliquot.errors import InvalidValueError
+from aliquot.limits import records
+from aliquot.limits.errors import SliceAccessError, SliceDamagedError, SliceExistsError, SliceNotFoundError
+from aliquot.limits.layout import load
+from aliquot.limits.usage import DeviceLimit, SliceUsage
+
+_LIMITS_FILE = "limits"
+_ACCOUNT_FILE = "account"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_MAXIMUM_VRAM = 2**48 - 1
+
+
+def default_home() -> Path:
+    """The folder in which this user's slices lie: in memory, so that a restart of the machine empties it."""
+    return Path(f"/dev/shm/aliquot-slices-{os.getuid()}")
+
+
+class Slice:
+    """A slice of one or more devices. Making one reserves nothing on the card; it states what may be taken.
+
+    As a context manager it removes itself at the end. Opening, reading and changing are safe while programs
+    run.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Use `create` or `open`."""
+        self.path = path
+
+    @classmethod
+    def create(
+        cls,
+        *,
+        vram_bytes: int,
+        device: int | str = 0,
+        driver: Path | None = None,
+        nvml: Path | None = None,
+        name: str = "",
+        home: Path | None = None,
+        tenant_uid: int | None = None,
+    ) -> Slice:
+        """Makes a slice of one device.
+
+        `device` is a UUID (`GPU-...`) or the card's number on this machine. `driver` and `nvml` are the
+        libcuda.so.1 and libnvidia-ml.so.1 that its programs reach; without them the limiter searches as the
+        loader would. `tenant_uid` is the user whose programs account in it, if that is another one (needs
+        root).
+
+        Raises `InvalidValueError`, `SliceExistsError` for a name in use, `SliceAccessError` for an unsafe
+        `home`.
+        """
+        limit = DeviceLimit(vram_bytes=vram_bytes, device=device)
+        return cls.create_on([limit], driver=driver, nvml=nvml, name=name, home=home, tenant_uid=tenant_uid)
+
+    @classmethod
+    def create_on(
+        cls,
+        limits: Sequence[DeviceLimit],
+        *,
+        driver: Path | None = None,
+        nvml: Path | None = None,
+        name: str = "",
+        home: Path | None = None,
+        tenant_uid: int | None = None,
+    ) -> Slice:
+        """A slice of several devices, in the order in which its programs shall see them; see `create`."""
+        name = name or f"slice-{secrets.token_hex(6)}"
+        _check_name(name)
+        _check_limits(limits)
+        content = records.new_limits(limits, name=name, driver=driver, nvml=nvml)
+        home = _safe_home(home or default_home())
+        path = home / name
+        unfinished = home / f".{name}.{secrets.token_hex(6)}"
+        try:
+            _write_folder(unfinished, content, tenant_uid)
+            unfinished.rename(path)
+        except OSError as error:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            if path.exists():
+                raise SliceExistsError(f"there is a slice named {name} already") from error
+            raise SliceAccessError(f"the slice {name} cannot be made: {error}") from error
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> Slice:
+        """The slice at `path`. Raises `SliceNotFoundError`, `SliceDamagedError` or `SliceAccessError`."""
+        opened = cls(path)
+        opened.limits()
+        return opened
+
+    @classmethod
+    def all(cls, home: Path | None = None) -> list[Slice]:
+        """All readable slices of `home`, by name; none where the folder does not exist."""
+        found: list[Slice] = []
+        with suppress(FileNotFoundError, NotADirectoryError):
+            for entry in sorted((home or default_home()).iterdir()):
+                if not entry.name.startswith("."):
+                    with suppress(SliceNotFoundError, SliceDamagedError, SliceAccessError):
+                        found.append(cls.open(entry))
+        return found
+
+    @property
+    def name(self) -> str:
+        """What people call it: the name of its folder."""
+        return self.path.name
+
+    def limits(self) -> tuple[DeviceLimit, ...]:
+        """What it may use, for each device. Raises `SliceNotFoundError` or `SliceDamagedError`."""
+        return records.read_limits(self._read(_LIMITS_FILE, load().structures["Limits"].size))
+
+    def set_vram_limit(self, vram_bytes: int, *, index: int = 0) -> None:
+        """Changes a device's limit while programs run; it is in force for the next allocation.
+
+        What is held above a lowered limit stays held, and nothing more is given until it has been freed.
+        Raises `InvalidValueError`, and `SliceAccessError` where the slice belongs to somebody else.
+        """
+        _check_vram(vram_bytes)
+        if not 0 <= index < len(self.limits()):
+            raise InvalidValueError(f"the slice {self.name} has no device {index}")
+        with self._writable_limits() as words:
+            records.write_vram_limit(words, index, vram_bytes)
+
+    def usage(self) -> SliceUsage:
+        """What it uses now. Processes that are gone are not counted, whether or not they said good-bye."""
+        account = self._read(_ACCOUNT_FILE, load().structures["Account"].size)
+        return records.read_usage(account, self.limits())
+
+    def remove(self) -> None:
+        """Removes it. Programs that still run on it keep its last limits; new ones cannot join."""
+        try:
+            shutil.rmtree(self.path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise SliceAccessError(f"the slice {self.name} cannot be removed: {error}") from error
+
+    def __enter__(self) -> Slice:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def __repr__(self) -> str:
+        return f"Slice({str(self.path)!r})"
+
+    def _read(self, file: str, size: int) -> bytes:
+        try:
+            descriptor = os.open(self.path / file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise SliceNotFoundError(f"there is no slice at {self.path}") from error
+        except OSError as error:
+            raise SliceAccessError(f"the slice {self.name} cannot be read: {error}") from error
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise SliceDamagedError(f"{self.path / file} is not a file")
+            content = os.pread(descriptor, size, 0)
+        finally:
+            os.close(descriptor)
+        if len(content) != size:
+            raise SliceDamagedError(f"{self.path / file} has {len(content)} bytes instead of {size}")
+        return content
+
+    @contextmanager
+    def _writable_limits(self) -> Iterator[memoryview]:
+        """The limits as a view of 64-bit words, each of which is stored whole; one writer at a time."""
+        path = self.path / _LIMITS_FILE
+        try:
+            descriptor = _open_for_change(path)
+        except FileNotFoundError as error:
+            raise SliceNotFoundError(f"there is no slice at {self.path}") from error
+        except OSError as error:
+            raise SliceAccessError(f"the limits of {self.name} cannot be changed: {error}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with (
+                mmap.mmap(descriptor, load().structures["Limits"].size) as mapping,
+                memoryview(mapping) as octets,
+                octets.cast("Q") as words,
+            ):
+                yield words
+        finally:
+            os.close(descriptor)
+
+
+def _open_for_change(path: Path) -> int:
+    """The file is kept without write permission, against accidents; its owner takes it for the opening
+    only."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.fchmod(descriptor, 0o644)
+        try:
+            return os.open(f"/proc/self/fd/{descriptor}", os.O_RDWR | os.O_CLOEXEC)
+        finally:
+            os.fchmod(descriptor, 0o444)
+    finally:
+        os.close(descriptor)
+
+
+def _safe_home(home: Path) -> Path:
+    """Makes the folder where it is missing. One that others may write to would let them swap a slice's
+    files."""
+    try:
+        home.mkdir(mode=0o711, parents=True, exist_ok=True)
+        found = home.lstat()
+    except OSError as error:
+        raise SliceAccessError(f"the folder {home} cannot be used: {error}") from error
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        raise SliceAccessError(
+            f"{home} is not a folder that only this user can write to",
+            hint="remove it, or name another folder for the slices",
+        )
+    return home
+
+
+def _write_folder(folder: Path, limits: bytes, tenant_uid: int | None) -> None:
+    folder.mkdir(mode=0o711)
+    folder.chmod(0o711)
+    _write_file(folder / _LIMITS_FILE, limits, 0o444)
+    _write_file(folder / _ACCOUNT_FILE, records.new_account(), 0o600)
+    if tenant_uid is not None and tenant_uid != os.getuid():
+        os.chown(folder / _ACCOUNT_FILE, tenant_uid, -1)
+
+
+def _write_file(path: Path, content: bytes, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        used = content.rstrip(b"\0")
+        os.write(descriptor, used)
+        os.ftruncate(descriptor, len(content))  # the rest stays a hole, which takes no memory
+        os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)
+
+
+def _check_name(name: str) -> None:
+    longest = load().number("name_bytes") - 1
+    if not _NAME.fullmatch(name) or len(name.encode()) > longest:
+        raise InvalidValueError(f"{name!r} is not a name: up to {longest} letters, digits, '.', '_' and '-'")
+
+
+def _check_limits(limits: Sequence[DeviceLimit]) -> None:
+    most = load().number("max_devices")
+    if not 1 <= len(limits) <= most:
+        raise InvalidValueError(f"a slice has 1 to {most} devices, not {len(limits)}")
+    for limit in limits:
+        _check_vram(limit.vram_bytes)
+    if len({_identity(limit.device) for limit in limits}) != len(limits):
+        raise InvalidValueError("a device is named twice")
+
+
+def _check_vram(vram_bytes: int) -> None:
+    if not 0 <= vram_bytes <= _MAXIMUM_VRAM:
+        raise InvalidValueError(f"a limit is 0 to {_MAXIMUM_VRAM} bytes, not {vram_bytes}")
+
+
+def _identity(device: int | str) -> int | uuids.UUID:
+    return records.parse_uuid(device) if isinstance(device, str) else device

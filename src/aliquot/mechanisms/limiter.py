@@ -1,0 +1,63 @@
+"""Slices enforced inside the process: what puts a program, and all that it starts, on a slice.
+
+The limiter's libraries carry the driver's own names (libcuda.so.1, libnvidia-ml.so.1) and are preloaded, so
+that every way to look the driver up finds them first. This module arranges an environment; it starts nothing.
+
+    from aliquot.limits import Slice
+    from aliquot.mechanisms import limiter
+
+    with Slice.create(vram_bytes=2 * 2**30, device=card_uuid, driver=libcuda, nvml=libnvidia_ml) as slice_:
+        subprocess.run(program, env=limiter.environment(slice_, os.environ))
+
+Preload is for the willing: docs/limiter.md says what it does not stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from aliquot import native
+from aliquot.limits import Slice
+from aliquot.mechanisms import Isolation, Properties
+
+SLICE_VARIABLE: Final = "ALIQUOT_SLICE"
+"""Names the folder of the slice that the limiter obeys."""
+
+PROPERTIES: Final = Properties(
+    unit="any number of bytes of VRAM",
+    isolation=Isolation.SOFTWARE,
+    interference="compute time and bandwidth are shared without a limit",
+    dynamic_cost="none: a changed limit holds from the next allocation on",
+    compatibility="programs that load libcuda.so.1 dynamically and keep LD_PRELOAD",
+)
+
+_LIBRARIES: Final = ("limiter/libcuda.so.1", "limiter/libnvidia-ml.so.1")
+_ALIASES: Final = ("limiter/libcuda.so", "limiter/libnvidia-ml.so")
+
+
+def libraries() -> tuple[Path, ...]:
+    """What is to be preloaded, in this order. Raises `NotInstalledError` where a part is missing."""
+    return tuple(native.path(part) for part in (*_LIBRARIES, *_ALIASES))
+
+
+def environment(slice_: Slice, base: Mapping[str, str]) -> dict[str, str]:
+    """`base` (say `os.environ`), changed so that a program runs on the slice.
+
+    Libraries that are preloaded already stay so, behind the limiter's. Only the slice's cards are visible
+    (`CUDA_VISIBLE_DEVICES`). Raises `NotInstalledError`, `SliceNotFoundError` and `SliceDamagedError`.
+    """
+    return {
+        **base,
+        "LD_PRELOAD": ":".join([*map(str, libraries()), *_others(base.get("LD_PRELOAD", ""))]),
+        SLICE_VARIABLE: str(slice_.path.absolute()),
+        "CUDA_VISIBLE_DEVICES": ",".join(str(limit.device) for limit in slice_.limits()),
+    }
+
+
+def _others(preload: str) -> list[str]:
+    """What else is preloaded, so that a limited program can start another one on its own slice's
+    environment."""
+    ours = {str(path) for path in libraries()}
+    return [name for name in preload.replace(" ", ":").split(":") if name and name not in ours]
