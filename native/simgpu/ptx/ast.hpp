@@ -17,16 +17,34 @@ enum class Space : std::uint8_t { None, Reg, SReg, Const, Global, Local, Param, 
 // Fundamental types (PTX ISA 5.2). Size in bytes through `size_of`.
 enum class Type : std::uint8_t {
   None,
-  B8, B16, B32, B64, B128,
-  U8, U16, U32, U64,
-  S8, S16, S32, S64,
-  F16, F16x2, BF16, BF16x2, TF32, F32, F64,
+  B8,
+  B16,
+  B32,
+  B64,
+  B128,
+  U8,
+  U16,
+  U32,
+  U64,
+  S8,
+  S16,
+  S32,
+  S64,
+  F16,
+  F16x2,
+  BF16,
+  BF16x2,
+  TF32,
+  F32,
+  F64,
   Pred,
-  TexRef, SamplerRef, SurfRef,
+  TexRef,
+  SamplerRef,
+  SurfRef,
 };
 
 struct Position {
-  std::uint32_t line = 0;  // 1-based
+  std::uint32_t line = 0; // 1-based
 };
 
 enum class Linkage : std::uint8_t { Internal, Extern, Visible, Weak, Common };
@@ -39,29 +57,30 @@ struct Immediate {
 };
 
 enum class OperandKind : std::uint8_t {
-  Register,   // index into Function::registers
-  Immediate,  // imm
-  Special,    // name, with the percent sign and the component: "%tid.x", "%laneid"
-  Local,      // index into Function::variables (.local/.shared/.param/.const declared in the function); offset
-  Parameter,  // index into Function::parameters; offset
-  Return,     // index into Function::returns; offset
-  Symbol,     // index into Module::symbols (module-scope variable or function); offset
-  Label,      // index into Function::labels
-  Address,    // [items[0] + offset]; items[0] is Register, Local, Parameter, Return, Symbol or Immediate
-  Vector,     // {items...}
-  List,       // (items...): arguments and results of call
-  Sink,       // _
+  Register,  // index into Function::registers
+  Immediate, // imm
+  Special,   // name, with the percent sign and the component: "%tid.x", "%laneid"
+  Local,     // index into Function::variables (.local/.shared/.param/.const declared in the function); offset
+  Parameter, // index into Function::parameters; offset
+  Return,    // index into Function::returns; offset
+  Symbol,    // index into Module::symbols (module-scope variable or function); offset
+  Label,     // index into Function::labels
+  Address,   // [items[0] + offset]; items[0] is Register, Local, Parameter, Return, Symbol or Immediate;
+             // further items are those of "[tex, sampler, {coordinates}]"
+  Vector,    // {items...}
+  List,      // (items...): arguments and results of call
+  Sink,      // _
 };
 
 struct Operand {
   OperandKind kind = OperandKind::Sink;
-  bool negated = false;      // "!p" (predicate) or "-x"
+  bool negated = false; // "!p" (predicate) or "-x"
   std::uint32_t index = 0;
-  std::int64_t offset = 0;   // displacement of Address, or of "symbol+8"
+  std::int64_t offset = 0; // displacement of Address, or of "symbol+8"
   Immediate imm;
-  std::string name;          // Special only
+  std::string name; // Special; for Register the byte or half of a video instruction: "b0", "h1"
   std::vector<Operand> items;
-  // Predicate pair "p|q": this is p, items[0] is q. Only where `paired` is set.
+  // Pair "p|q": this is p, the last item is q. Only where `paired` is set.
   bool paired = false;
 };
 
@@ -72,7 +91,8 @@ struct Guard {
 };
 
 // "@p setp.lt.and.f32 r, a, b, q;" -> opcode "setp", modifiers {"lt","and","f32"}, operands {...}.
-// Modifiers keep their order and hold no dots, except the double-colon ones ("shared::cta", "level::eviction").
+// Modifiers keep their order and hold no dots, except the double-colon ones ("shared::cta",
+// "level::eviction").
 struct Instruction {
   std::string opcode;
   std::vector<std::string> modifiers;
@@ -101,19 +121,19 @@ struct Variable {
   std::string name;
   Space space = Space::None;
   Type type = Type::None;
-  std::uint8_t vector = 1;        // .v2, .v4
-  std::uint32_t alignment = 0;    // bytes; 0 = natural, already resolved by the parser to >= 1
-  std::uint64_t size = 0;         // bytes in all; 0 with `unsized`
-  bool unsized = false;           // extern .shared .align 16 .b8 buf[];
+  std::uint8_t vector = 1;     // .v2, .v4
+  std::uint32_t alignment = 0; // bytes; 0 = natural, already resolved by the parser to >= 1
+  std::uint64_t size = 0;      // bytes in all; 0 with `unsized`
+  bool unsized = false;        // extern .shared .align 16 .b8 buf[];
   Linkage linkage = Linkage::Internal;
-  std::vector<std::uint8_t> initial;  // empty, or `size` bytes (missing tail is zero)
+  std::vector<std::uint8_t> initial; // empty, or `size` bytes (missing tail is zero)
   std::vector<Relocation> relocations;
   Position position;
 };
 
-// A label stands before instruction `target` (may equal instructions.size()).
-// For ".branchtargets" and ".calltargets" `targets` holds labels or symbols; for ".callprototype" the
-// prototype is given.
+// Blocks may each have a label of one name: names repeat. Some entries may be referred to by nothing. A label
+// stands before instruction `target` (may equal instructions.size()). For ".branchtargets" and ".calltargets"
+// `targets` holds labels or symbols; for ".callprototype" the prototype is given.
 struct Label {
   std::string name;
   std::uint32_t target = 0;
@@ -124,7 +144,7 @@ struct Label {
 };
 
 struct Dim3 {
-  std::uint32_t x = 0, y = 0, z = 0;  // 0,0,0: not given
+  std::uint32_t x = 0, y = 0, z = 0; // 0,0,0: not given
 };
 
 struct Function {
@@ -133,18 +153,26 @@ struct Function {
   bool has_body = false;
   bool no_return = false;
   Linkage linkage = Linkage::Internal;
-  std::vector<Variable> returns;     // .reg or .param
-  std::vector<Variable> parameters;  // .param (entry, func) or .reg (func)
-  std::vector<Register> registers;   // parameters in .reg space are registers too, see parameter_registers
-  std::vector<std::int32_t> parameter_registers;  // for each parameter its register, or -1
-  std::vector<std::int32_t> return_registers;     // for each return its register, or -1
-  std::vector<Variable> variables;   // function-scope variables, .param call frames included
+  std::vector<Variable> returns;    // .reg or .param
+  std::vector<Variable> parameters; // .param (entry, func) or .reg (func)
+  // Only registers that the text uses: "%r<100000>" makes none by itself. A vector register is one Register
+  // for each component, named "%v.x" and so on, and reads as a Vector operand. Parameters in .reg space are
+  // registers too, see parameter_registers.
+  std::vector<Register> registers;
+  std::vector<std::int32_t> parameter_registers; // for each parameter its register, or -1
+  std::vector<std::int32_t> return_registers;    // for each return its register, or -1
+  // Function-scope variables, .param call frames included. A .global or .const one that is declared inside a
+  // function is a Module variable.
+  std::vector<Variable> variables;
   std::vector<Label> labels;
   std::vector<Instruction> instructions;
-  Dim3 max_threads;                  // .maxntid
-  Dim3 required_threads;             // .reqntid
-  std::uint32_t min_blocks = 0;      // .minnctapersm
-  std::uint32_t max_registers = 0;   // .maxnreg
+  Dim3 max_threads;                // .maxntid
+  Dim3 required_threads;           // .reqntid
+  std::uint32_t min_blocks = 0;    // .minnctapersm
+  std::uint32_t max_registers = 0; // .maxnreg
+  Dim3 required_cluster;           // .reqnctapercluster
+  std::uint32_t max_cluster = 0;   // .maxclusterrank
+  bool explicit_cluster = false;   // .explicitcluster
   Position position;
 };
 
@@ -153,13 +181,13 @@ struct Symbol {
   enum class Kind : std::uint8_t { Variable, Function };
   Kind kind = Kind::Variable;
   std::string name;
-  std::uint32_t index = 0;  // into Module::variables or Module::functions
+  std::uint32_t index = 0; // into Module::variables or Module::functions
 };
 
 struct Module {
   std::uint32_t version_major = 0, version_minor = 0;
-  std::string target;              // "sm_80", "sm_90a", "compute_75"
-  std::uint32_t sm = 0;            // 80, 90, ...
+  std::string target;   // "sm_80", "sm_90a", "compute_75"
+  std::uint32_t sm = 0; // 80, 90, ...
   std::uint8_t address_size = 64;
   std::vector<Variable> variables;
   std::vector<Function> functions;
@@ -174,14 +202,14 @@ std::string_view name_of(Type type) noexcept;
 
 struct ParseError {
   Position position;
-  std::string message;  // "expected ';' after operands, found '}'"
+  std::string message; // "expected ';' after operands, found '}'"
 };
 
 // Limits that keep a hostile module from taking the host's memory; past them parsing fails with an error.
 struct ParseLimits {
   std::size_t text_bytes = std::size_t{256} << 20;
   std::size_t nesting = 256;
-  std::size_t registers = 4u << 20;   // per function: "%r<4000000>" is cheap to write
+  std::size_t registers = std::size_t{1} << 31; // in one declaration; they cost nothing until used
   std::uint64_t initialiser_bytes = std::uint64_t{512} << 20;
 };
 
@@ -194,4 +222,4 @@ bool parse(std::string_view text, Module& module, ParseError& error, const Parse
 // declarations disagree. Unresolved externs are left: exec refuses them at load, with their names.
 bool link(std::vector<Module> modules, Module& linked, ParseError& error);
 
-}  // namespace aliquot::simgpu::ptx
+} // namespace aliquot::simgpu::ptx
