@@ -9,16 +9,16 @@
 namespace aliquot::simgpu::machine {
 
 struct CardModel {
-  std::string_view key;           // "h100", as in "h100:2"
-  std::string_view name;          // the vendor's product name as its driver reports it, without "(simulated)"
+  std::string_view key;  // "h100", as in "h100:2"
+  std::string_view name; // the vendor's product name as its driver reports it, without "(simulated)"
   std::uint32_t compute_major, compute_minor;
   std::uint32_t sm_count;
   std::uint64_t vram_bytes;
-  std::uint32_t clock_khz;        // boost
+  std::uint32_t clock_khz; // boost
   std::uint32_t memory_clock_khz;
   std::uint32_t memory_bus_bits;
   std::uint32_t l2_bytes;
-  std::uint32_t shared_per_block_bytes;         // 48 KiB default limit
+  std::uint32_t shared_per_block_bytes; // 48 KiB default limit
   std::uint32_t shared_per_block_optin_bytes;
   std::uint32_t shared_per_sm_bytes;
   std::uint32_t threads_per_sm;
@@ -26,10 +26,20 @@ struct CardModel {
   std::uint32_t registers_per_sm;
   std::uint32_t power_limit_mw;
   std::uint32_t pcie_generation, pcie_width;
+  std::string_view architecture; // "Hopper"
+  std::uint32_t idle_power_mw;
+  std::uint32_t fans; // 0: cooled by the chassis, as data-centre cards are
+  bool ecc;           // memory with ECC turned on, as shipped
+  bool mig_capable;
+  std::uint32_t fp32_cores_per_sm;
+  std::uint32_t fp16_gflops; // dense, on the tensor cores
+  std::uint32_t bandwidth_mb_per_s;
 };
 
 // Every model that can be simulated (NVIDIA).
 std::span<const CardModel> card_models() noexcept;
+
+// By key or alias, in any letter case; null if there is none.
 const CardModel* find_card_model(std::string_view key) noexcept;
 
-}  // namespace aliquot::simgpu::machine
+} // namespace aliquot::simgpu::machine

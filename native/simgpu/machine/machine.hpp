@@ -1,9 +1,9 @@
 // The simulated machine: cards that belong to the host, not to a process.
 //
 // One shared region per machine home (ALIQUOT_SIMGPU_HOME, by default a folder of this user's under /dev/shm)
-// holds the cards, who uses them, whose turn it is on each engine, and what was really used. Any process may be
-// killed at any instruction: no lock outlives its holder, and what the dead held is given back by the next one
-// who looks.
+// holds the cards, who uses them, whose turn it is on each engine, and what was really used. Any process may
+// be killed at any instruction: no lock outlives its holder, and what the dead held is given back by the next
+// one who looks.
 #pragma once
 
 #include <atomic>
@@ -19,35 +19,48 @@ namespace aliquot::simgpu::machine {
 
 enum class Status : std::uint8_t {
   Ok,
-  OutOfVram,        // the card is full
-  OutOfHostBudget,  // the host could not back it: a log line says so and how to raise the budget
+  OutOfVram,       // the card is full
+  OutOfHostBudget, // the host could not back it: a log line says so and how to raise the budget
   TooManyProcesses,
-  BadSetting,       // the card setting does not parse, or names an unknown model
-  Unavailable,      // the region cannot be made or opened
+  BadSetting,  // the card setting does not parse, or names an unknown model
+  Unavailable, // the region cannot be made or opened
 };
 
 // One card as configured: identity is stable for a machine home.
 struct Card {
-  const CardModel* model = nullptr;   // from the catalogue
+  const CardModel* model = nullptr; // from the catalogue
   std::uint8_t uuid[16] = {};
   std::uint32_t pci_domain = 0, pci_bus = 0, pci_device = 0;
-  std::string name;                   // "NVIDIA H100 80GB HBM3 (simulated)"
+  std::string name; // "NVIDIA H100 80GB HBM3 (simulated)"
 };
 
 struct VramInfo {
-  std::uint64_t total = 0, used = 0;  // bytes, over all processes
+  std::uint64_t total = 0, used = 0; // bytes, over all processes
 };
 
 // What the device itself saw a process do. Never written by anything but the simulated device.
 struct ProcessRecord {
   std::int32_t pid = 0;
-  std::uint64_t start_time = 0;       // clock ticks since boot, tells a reused pid apart
+  std::uint64_t start_time = 0; // clock ticks since boot, tells a reused pid apart
   std::uint32_t card = 0;
   std::uint64_t vram_bytes = 0, peak_vram_bytes = 0;
-  std::uint64_t busy_ns = 0;          // time for which it held the engine with work running
+  std::uint64_t busy_ns = 0; // time for which it held the engine with work running
   std::uint64_t launches = 0;
-  std::uint64_t copied_to_device = 0, copied_to_host = 0, copied_on_device = 0;  // bytes
+  std::uint64_t copied_to_device = 0, copied_to_host = 0, copied_on_device = 0; // bytes
   char command[32] = {};
+  char slice[64] = {}; // the slice it ran in (last part of ALIQUOT_SLICE), empty if none
+};
+
+// A span in which one process had the engine (turns less than 20 us apart are one), on CLOCK_MONOTONIC.
+struct BusyInterval {
+  std::uint64_t identity = 0; // unique to the process; process_identity.hpp takes it apart
+  std::uint64_t start_ns = 0, end_ns = 0, busy_ns = 0;
+};
+
+struct HostBudget {
+  std::uint64_t limit = 0;            // bytes of VRAM that this machine may back
+  std::uint64_t reserved = 0;         // by this machine home
+  std::uint64_t reserved_by_user = 0; // by all machine homes of this user
 };
 
 enum class Copy : std::uint8_t { ToDevice, ToHost, OnDevice };
@@ -68,7 +81,9 @@ class Machine {
   virtual VramInfo vram(std::uint32_t card) noexcept = 0;
 
   // The engine of a card serves one process at a time, in time slices.
-  // acquire blocks until this process holds it; false if `give_up` became true first.
+  // acquire blocks until this process holds it; false if `give_up` became true first. Threads of one process
+  // share its turn: each acquires and releases. Release when there is no more work or when should_yield says
+  // so, not after each kernel: the turn ends with the last release if somebody waits.
   virtual bool engine_acquire(std::uint32_t card, const std::atomic<bool>& give_up) noexcept = 0;
   // True when the slice is over and another process waits. Cheap: meant to be polled every ~50 us.
   virtual bool engine_should_yield(std::uint32_t card) noexcept = 0;
@@ -81,6 +96,13 @@ class Machine {
   virtual std::vector<ProcessRecord> processes() = 0;
   virtual std::uint32_t utilisation_percent(std::uint32_t card) noexcept = 0;
   virtual std::uint64_t busy_ns(std::uint32_t card) noexcept = 0;
+
+  // The last processes that left, one record per process and card; vram_bytes is 0.
+  virtual std::vector<ProcessRecord> departed() = 0;
+  virtual std::vector<BusyInterval> busy_intervals(std::uint32_t card) = 0; // the last ones, oldest first
+  virtual std::uint32_t process_utilisation_percent(std::uint32_t card, std::int32_t pid) noexcept = 0;
+  virtual HostBudget host_budget() = 0;
+  virtual const std::string& setting() const noexcept = 0; // canonical, "h100:2,t4:4"
 };
 
-}  // namespace aliquot::simgpu::machine
+} // namespace aliquot::simgpu::machine

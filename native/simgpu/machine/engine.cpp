@@ -1,0 +1,339 @@
+#include "native/simgpu/machine/engine.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <climits>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "native/simgpu/machine/clock.hpp"
+#include "native/simgpu/machine/records.hpp"
+#include "native/simgpu/machine/slots.hpp"
+
+namespace aliquot::simgpu::machine {
+namespace {
+
+constexpr std::uint64_t kMs = 1'000'000;
+constexpr std::uint64_t kNapNs = 10 * kMs;      // a waiter shows itself at least this often
+constexpr std::uint64_t kFreshNs = 60 * kMs;    // one that has not for this long is not handed a turn
+constexpr std::uint64_t kForgetNs = 1000 * kMs; // and after this long its wish is dropped (it renews it)
+constexpr std::uint64_t kLookNs = 20 * kMs;     // a turn seen for this long makes a waiter look at its holder
+constexpr std::uint64_t kOverrunNs =
+    250 * kMs;                               // a live holder that does not poll for this long loses its turn
+constexpr std::uint64_t kSettleNs = 1 * kMs; // busy time is booked at least this often while polling
+constexpr std::uint64_t kMergeNs = 20'000;   // runs of one process this close make one interval
+
+constexpr std::uint64_t owner_word(std::uint64_t turn, std::uint32_t holder) {
+  return turn << 16 | holder;
+}
+constexpr std::uint64_t turn_of(std::uint64_t word) {
+  return word >> 16;
+}
+constexpr std::uint32_t holder_of(std::uint64_t word) {
+  return static_cast<std::uint32_t>(word & 0xffff);
+}
+
+// The low half of the owner word; it changes with every turn.
+std::uint32_t* futex_word(Word& word) noexcept {
+  static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
+  return reinterpret_cast<std::uint32_t*>(&word);
+}
+
+// Waiters sleep under the bit of their slot, so that a hand-over wakes the one it is meant for.
+std::uint32_t bell(std::uint32_t slot) noexcept {
+  return 1u << (slot % 32);
+}
+
+void futex_wait(Word& word, std::uint64_t seen, std::uint32_t bits, std::uint64_t until_ns) noexcept {
+  const timespec until{.tv_sec = static_cast<time_t>(until_ns / 1'000'000'000),
+                       .tv_nsec = static_cast<long>(until_ns % 1'000'000'000)};
+  ::syscall(SYS_futex, futex_word(word), FUTEX_WAIT_BITSET, static_cast<std::uint32_t>(seen), &until, nullptr,
+            bits);
+}
+
+void futex_wake(Word& word, std::uint32_t bits) noexcept {
+  ::syscall(SYS_futex, futex_word(word), FUTEX_WAKE_BITSET, INT_MAX, nullptr, nullptr, bits);
+}
+
+std::uint64_t since(std::uint64_t now, std::uint64_t then) noexcept {
+  return now > then ? now - then : 0;
+}
+
+} // namespace
+
+Engine::Engine(MachineRegion& region, std::uint32_t card, std::uint32_t slot, std::uint64_t identity,
+               std::uint64_t slice_ns) noexcept
+    : state_(region.engine[card]), region_(region), usage_(region.usage[slot][card]), card_(card),
+      slot_(slot), identity_(identity), slice_ns_(slice_ns) {}
+
+Engine::~Engine() {
+  if (holders_ != 0)
+    pass_turn();
+  flush_run();
+}
+
+// ---- this process' threads
+// -------------------------------------------------------------------------------------
+
+bool Engine::acquire(const std::atomic<bool>& give_up) {
+  std::unique_lock lock(mutex_);
+  while (!give_up.load(std::memory_order_relaxed)) {
+    if (holders_ > 0 && !should_yield()) {
+      ++holders_;
+      return true;
+    }
+    if (holders_ == 0 && !queueing_) {
+      queueing_ = true;
+      lock.unlock();
+      const bool taken = take_turn(give_up);
+      lock.lock();
+      queueing_ = false;
+      holders_ = taken ? 1 : 0;
+      changed_.notify_all();
+      return taken;
+    }
+    changed_.wait_for(lock, std::chrono::milliseconds(5));
+  }
+  return false;
+}
+
+void Engine::release() {
+  const std::unique_lock lock(mutex_);
+  if (holders_ == 0)
+    return;
+  if (--holders_ == 0) {
+    pass_turn();
+    changed_.notify_all();
+  }
+}
+
+bool Engine::should_yield() noexcept {
+  const std::uint64_t now = monotonic_ns();
+  if (state_.owner.load(std::memory_order_relaxed) != turn_.load(std::memory_order_relaxed)) {
+    accounted_.store(now, std::memory_order_relaxed); // the turn was taken away: this time is not ours
+    return true;
+  }
+  usage_.last_seen.store(now, std::memory_order_relaxed);
+  if (since(now, accounted_.load(std::memory_order_relaxed)) >= kSettleNs)
+    settle(now);
+  return now >= slice_end_.load(std::memory_order_relaxed) && others_wait();
+}
+
+// ---- taking a turn
+// ---------------------------------------------------------------------------------------------
+
+bool Engine::take_turn(const std::atomic<bool>& give_up) noexcept {
+  if (try_free_engine())
+    return true;
+  raise_hand(true);
+  const bool taken = wait_in_line(give_up);
+  raise_hand(false);
+  if (!taken && holder_of(state_.owner.load()) == slot_ + 1) {
+    // Handed to us while we gave up: pass it on.
+    accept(state_.owner.load());
+    pass_turn();
+  }
+  return taken;
+}
+
+bool Engine::try_free_engine() noexcept {
+  std::uint64_t word = state_.owner.load();
+  if (holder_of(word) != 0 || others_wait())
+    return false;
+  const std::uint64_t mine = owner_word(turn_of(word) + 1, slot_ + 1);
+  if (!state_.owner.compare_exchange_strong(word, mine))
+    return false;
+  accept(mine);
+  return true;
+}
+
+bool Engine::wait_in_line(const std::atomic<bool>& give_up) noexcept {
+  std::uint64_t watched = 0, watched_since = 0;
+  while (!give_up.load()) {
+    const std::uint64_t now = monotonic_ns();
+    usage_.last_seen.store(now);
+    std::uint64_t word = state_.owner.load();
+    if (holder_of(word) == slot_ + 1) {
+      accept(word);
+      return true;
+    }
+    if (holder_of(word) == 0) {
+      const std::uint64_t mine = owner_word(turn_of(word) + 1, slot_ + 1);
+      if (state_.owner.compare_exchange_strong(word, mine)) {
+        accept(mine);
+        return true;
+      }
+      continue;
+    }
+    if (word != watched) {
+      watched = word;
+      watched_since = now;
+    } else if (now - watched_since >= kLookNs) {
+      take_from_unfit_holder(word, now - watched_since);
+      if (state_.owner.load() != word)
+        continue;
+    }
+    raise_hand(true); // a holder that took us for dead has lowered it
+    futex_wait(state_.owner, word, bell(slot_), now + kNapNs);
+  }
+  return false;
+}
+
+// A holder is unfit if it is gone, stopped, never took up the turn, or runs on without polling.
+bool Engine::unfit(std::uint64_t word, std::uint64_t waited_ns) const noexcept {
+  const std::uint32_t holder = holder_of(word) - 1;
+  if (holder >= kMaxProcesses)
+    return true;
+  const std::uint64_t identity = live_identity(region_.slots, holder);
+  if (identity == 0 || life_of(identity) != Life::Alive)
+    return true;
+  const Usage& usage = region_.usage[holder][card_];
+  if (usage.turn.load() != word)
+    return waited_ns > 2 * kLookNs;
+  return since(monotonic_ns(), usage.last_seen.load()) > kOverrunNs;
+}
+
+void Engine::take_from_unfit_holder(std::uint64_t word, std::uint64_t waited_ns) noexcept {
+  if (!unfit(word, waited_ns))
+    return;
+  const std::uint32_t holder = holder_of(word) - 1;
+  if (holder < kMaxProcesses) {
+    const Usage& usage = region_.usage[holder][card_];
+    if (usage.turn.load() == word)
+      bury_run(state_, usage, region_.slots.identity[holder].load());
+    state_.waiting[holder / 64].fetch_and(~(std::uint64_t{1} << (holder % 64)));
+  }
+  std::uint32_t next;
+  if (hand_over(word, next) && next != slot_)
+    ring(next);
+}
+
+void Engine::accept(std::uint64_t word) noexcept {
+  const std::uint64_t now = monotonic_ns();
+  const std::uint64_t run_end = usage_.run_end.load(std::memory_order_relaxed);
+  // Free turns count one, ours another: nobody was between if the distance is two.
+  const bool alone = turn_of(word) == turn_of(turn_.load(std::memory_order_relaxed)) + 2;
+  if (!alone || since(now, run_end) > kMergeNs) {
+    flush_run();
+    usage_.run_busy.store(0, std::memory_order_relaxed);
+    usage_.run_start.store(now, std::memory_order_relaxed);
+  }
+  usage_.run_end.store(0, std::memory_order_relaxed);
+  usage_.last_seen.store(now, std::memory_order_relaxed);
+  usage_.turn.store(word, std::memory_order_relaxed);
+  accounted_.store(now, std::memory_order_relaxed);
+  slice_end_.store(now + slice_ns_, std::memory_order_relaxed);
+  turn_.store(word, std::memory_order_relaxed);
+}
+
+// ---- passing it on
+// ---------------------------------------------------------------------------------------------
+
+void Engine::pass_turn() noexcept {
+  const std::uint64_t now = monotonic_ns();
+  const std::uint64_t word = turn_.load(std::memory_order_relaxed);
+  if (state_.owner.load() != word) {
+    // Taken away while we were stopped; who took it has recorded the run.
+    usage_.run_start.store(0, std::memory_order_relaxed);
+    return;
+  }
+  settle(now);
+  usage_.run_end.store(now, std::memory_order_relaxed);
+  std::uint32_t next;
+  if (!hand_over(word, next)) {
+    usage_.run_start.store(0, std::memory_order_relaxed);
+    return;
+  }
+  if (next != kMaxProcesses)
+    flush_run();
+}
+
+// Gives the turn `word` to the next in line, or to nobody. False if it is no longer that turn.
+bool Engine::hand_over(std::uint64_t word, std::uint32_t& next) noexcept {
+  next = others_wait() || holder_of(word) != slot_ + 1 ? pick_next(holder_of(word) - 1) : kMaxProcesses;
+  const std::uint32_t holder = next == kMaxProcesses ? 0 : next + 1;
+  if (!state_.owner.compare_exchange_strong(word, owner_word(turn_of(word) + 1, holder)))
+    return false;
+  if (next != kMaxProcesses)
+    ring(next);
+  else if (others_wait()) // after the exchange: a hand raised in between is seen here, or sees the engine
+                          // free
+    futex_wake(state_.owner, FUTEX_BITSET_MATCH_ANY);
+  return true;
+}
+
+// The first in line after slot `after` that shows signs of life. kMaxProcesses: nobody.
+std::uint32_t Engine::pick_next(std::uint32_t after) noexcept {
+  const std::uint64_t now = monotonic_ns();
+  const std::uint32_t count = slot_count(region_.slots);
+  for (std::uint32_t step = 1; step <= count; ++step) {
+    const std::uint32_t slot = static_cast<std::uint32_t>((std::uint64_t{after} + step) % count);
+    const std::uint64_t bit = std::uint64_t{1} << (slot % 64);
+    if ((state_.waiting[slot / 64].load() & bit) == 0)
+      continue;
+    const std::uint64_t silent = since(now, region_.usage[slot][card_].last_seen.load());
+    if (silent <= kFreshNs && live_identity(region_.slots, slot) != 0)
+      return slot;
+    if (silent > kForgetNs)
+      state_.waiting[slot / 64].fetch_and(~bit);
+  }
+  return kMaxProcesses;
+}
+
+bool Engine::others_wait() const noexcept {
+  for (std::uint32_t word = 0; word < kWaitWords; ++word) {
+    std::uint64_t hands = state_.waiting[word].load();
+    if (word == slot_ / 64)
+      hands &= ~(std::uint64_t{1} << (slot_ % 64));
+    if (hands != 0)
+      return true;
+  }
+  return false;
+}
+
+void Engine::raise_hand(bool up) noexcept {
+  const std::uint64_t bit = std::uint64_t{1} << (slot_ % 64);
+  Word& hands = state_.waiting[slot_ / 64];
+  if (up)
+    hands.fetch_or(bit);
+  else
+    hands.fetch_and(~bit);
+}
+
+void Engine::ring(std::uint32_t slot) noexcept {
+  futex_wake(state_.owner, bell(slot));
+}
+
+// ---- what was used
+// ---------------------------------------------------------------------------------------------
+
+void Engine::settle(std::uint64_t now_ns) noexcept {
+  std::uint64_t from = accounted_.load(std::memory_order_relaxed);
+  if (now_ns <= from || !accounted_.compare_exchange_strong(from, now_ns, std::memory_order_relaxed))
+    return; // another thread books this time
+  const std::uint64_t spent = now_ns - from;
+  usage_.busy_ns.fetch_add(spent, std::memory_order_relaxed);
+  usage_.run_busy.fetch_add(spent, std::memory_order_relaxed);
+  state_.busy_ns.fetch_add(spent, std::memory_order_relaxed);
+  busy_add(usage_.busy, from, now_ns);
+  busy_add(state_.busy, from, now_ns);
+}
+
+void Engine::flush_run() noexcept {
+  const std::uint64_t start = usage_.run_start.exchange(0, std::memory_order_relaxed);
+  const std::uint64_t end = usage_.run_end.load(std::memory_order_relaxed);
+  if (start != 0 && end > start)
+    push_interval(state_, {identity_, start, end, usage_.run_busy.load(std::memory_order_relaxed)});
+}
+
+void bury_run(EngineState& engine, const Usage& usage, std::uint64_t identity) noexcept {
+  const std::uint64_t start = usage.run_start.load();
+  std::uint64_t end = usage.run_end.load();
+  if (end == 0)
+    end = usage.last_seen.load();
+  if (start != 0 && end > start)
+    push_interval(engine, {identity, start, end, usage.run_busy.load()});
+}
+
+} // namespace aliquot::simgpu::machine

@@ -1,0 +1,65 @@
+// The turns of one card's engine, as this process takes them.
+//
+// One word in the region names the holder and counts turns. It is handed from holder to waiter directly, in
+// the order of slots, so that nobody is passed over; nobody waits for a process that is dead or stopped,
+// because a waiter that has seen the same turn for long looks at its holder and takes the turn away.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+
+#include "native/simgpu/machine/layout.hpp"
+
+namespace aliquot::simgpu::machine {
+
+class Engine {
+ public:
+  Engine(MachineRegion& region, std::uint32_t card, std::uint32_t slot, std::uint64_t identity,
+         std::uint64_t slice_ns) noexcept;
+
+  ~Engine(); // a turn that is still held passes on
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  bool acquire(const std::atomic<bool>& give_up);
+  bool should_yield() noexcept;
+  void release();
+
+ private:
+  bool take_turn(const std::atomic<bool>& give_up) noexcept;
+  bool try_free_engine() noexcept;
+  bool wait_in_line(const std::atomic<bool>& give_up) noexcept;
+  void take_from_unfit_holder(std::uint64_t word, std::uint64_t waited_ns) noexcept;
+  bool unfit(std::uint64_t word, std::uint64_t waited_ns) const noexcept;
+  void accept(std::uint64_t word) noexcept;
+  void pass_turn() noexcept;
+  bool hand_over(std::uint64_t word, std::uint32_t& next) noexcept;
+  std::uint32_t pick_next(std::uint32_t after) noexcept;
+  bool others_wait() const noexcept;
+  void settle(std::uint64_t now_ns) noexcept;
+  void flush_run() noexcept;
+  void raise_hand(bool up) noexcept;
+  void ring(std::uint32_t slot) noexcept;
+
+  EngineState& state_;
+  MachineRegion& region_;
+  Usage& usage_;
+  const std::uint32_t card_, slot_;
+  const std::uint64_t identity_, slice_ns_;
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::uint32_t holders_ = 0; // threads of this process that run under the turn
+  bool queueing_ = false;     // one of them waits in line for all
+
+  std::atomic<std::uint64_t> turn_{0}; // owner word of our turn
+  std::atomic<std::uint64_t> slice_end_{0};
+  std::atomic<std::uint64_t> accounted_{0}; // busy time is booked up to here
+};
+
+// Writes the open interval of a dead process into the card's record.
+void bury_run(EngineState& engine, const Usage& usage, std::uint64_t identity) noexcept;
+
+} // namespace aliquot::simgpu::machine
