@@ -15,26 +15,26 @@ namespace aliquot::simgpu::image {
 
 enum class Status : std::uint8_t {
   Ok,
-  Invalid,       // CUDA_ERROR_INVALID_IMAGE: malformed, truncated or lying
-  NoPtx,         // CUDA_ERROR_NO_BINARY_FOR_GPU: only cubins inside
-  Unsupported,   // a compression that this build cannot undo
+  Invalid,     // CUDA_ERROR_INVALID_IMAGE: malformed, truncated or lying
+  NoPtx,       // CUDA_ERROR_NO_BINARY_FOR_GPU: only cubins inside
+  Unsupported, // a compression that this build cannot undo
 };
 
 // One PTX text found inside, decompressed.
 struct PtxText {
   std::string text;
-  std::uint32_t sm = 0;        // what the container entry says; 0 for bare text
+  std::uint32_t sm = 0; // what the container entry says; 0 for bare text
 };
 
 struct Contents {
-  std::vector<PtxText> ptx;            // all that belong together: one, or several for a linked image
+  std::vector<PtxText> ptx;             // all that belong together: one, or several for a linked image
   std::vector<std::uint32_t> cubin_sms; // cubins that were passed over, for the log line
   std::string message;                  // for a person, where Status is not Ok
 };
 
 // Reads the image at `image`. `known_bytes` bounds it where the caller knows its size (cuLinkAddData, tests,
 // fuzzing); SIZE_MAX where it does not (cuModuleLoadData gives no length): then headers are followed, as the
-// vendor's driver must.
+// vendor's driver must. A wrapper points elsewhere: with known bytes, only into themselves.
 // Chooses, for a card of compute capability `sm` (80, 90, ...), the newest PTX whose sm <= the card's; where
 // there is none, the oldest newer one (a real card would have run the cubin beside it).
 Status read(const void* image, std::size_t known_bytes, std::uint32_t sm, Contents& out);
@@ -42,4 +42,4 @@ Status read(const void* image, std::size_t known_bytes, std::uint32_t sm, Conten
 // The image that cuLinkComplete hands out: a fat-binary container whose PTX entries belong together.
 std::vector<std::uint8_t> pack_linked(const std::vector<std::string>& ptx_texts, std::uint32_t sm);
 
-}  // namespace aliquot::simgpu::image
+} // namespace aliquot::simgpu::image

@@ -1,0 +1,156 @@
+// Fat-binary containers; see fatbin.hpp.
+#include "native/simgpu/image/fatbin.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace aliquot::simgpu::image {
+namespace {
+
+constexpr std::uint16_t kKindPtx = 1, kKindElf = 2;
+constexpr std::size_t kShortEntryHeader = 48; // up to and with the flags
+constexpr std::size_t kEntryHeader = 64;
+constexpr std::uint64_t kFlag64Bit = 0x1, kFlagLz4 = 0x2000, kFlagZstd = 0x8000;
+// Marks the entries that pack_linked wrote. nvcc leaves the upper half of the flags clear.
+constexpr std::uint64_t kFlagLinked = 0x4151'0000'0000'0000;
+
+template <typename T>
+T load(const std::uint8_t* at) {
+  T value;
+  std::memcpy(&value, at, sizeof value);
+  return value;
+}
+
+template <typename T>
+void put(std::vector<std::uint8_t>& bytes, std::size_t at, T value) {
+  std::memcpy(bytes.data() + at, &value, sizeof value);
+}
+
+struct Entry {
+  std::uint16_t kind = 0;
+  std::uint32_t sm = 0;
+  std::uint64_t flags = 0;
+  std::uint64_t compressed = 0, uncompressed = 0;
+  Bytes payload;
+};
+
+Status invalid(Contents& out, const char* what) {
+  out.message = std::string("malformed fat binary: ") + what;
+  return Status::Invalid;
+}
+
+// Splits the container. False where an entry does not lie inside it.
+bool split(Bytes container, std::vector<Entry>& entries) {
+  for (Bytes rest = container.subspan(kContainerHeader); !rest.empty();) {
+    if (rest.size() < kShortEntryHeader)
+      return false;
+    const auto header = load<std::uint32_t>(rest.data() + 4);
+    const auto payload = load<std::uint64_t>(rest.data() + 8);
+    if (header < kShortEntryHeader || header > rest.size() || payload > rest.size() - header)
+      return false;
+    Entry entry;
+    entry.kind = load<std::uint16_t>(rest.data());
+    entry.compressed = load<std::uint32_t>(rest.data() + 16);
+    entry.sm = load<std::uint32_t>(rest.data() + 28);
+    entry.flags = load<std::uint64_t>(rest.data() + 40);
+    entry.uncompressed = header >= kEntryHeader ? load<std::uint64_t>(rest.data() + 56) : 0;
+    entry.payload = rest.subspan(header, payload);
+    entries.push_back(entry);
+    rest = rest.subspan(header + payload);
+  }
+  return true;
+}
+
+void cut_at_nul(std::string& text) {
+  text.resize(std::min(text.size(), text.find('\0')));
+}
+
+Status extract(const Entry& entry, Contents& out) {
+  PtxText& made = out.ptx.emplace_back();
+  made.sm = entry.sm;
+  const bool lz4 = (entry.flags & kFlagLz4) != 0, zstd = (entry.flags & kFlagZstd) != 0;
+  if (!lz4 && !zstd) {
+    made.text.assign(reinterpret_cast<const char*>(entry.payload.data()), entry.payload.size());
+    cut_at_nul(made.text);
+    return Status::Ok;
+  }
+  const std::uint64_t stored = entry.compressed != 0 ? entry.compressed : entry.payload.size();
+  if (lz4 && zstd)
+    return invalid(out, "an entry is compressed in two ways");
+  if (stored > entry.payload.size())
+    return invalid(out, "compressed bytes go past their entry");
+  if (entry.uncompressed > kLargestText)
+    return invalid(out, "an entry says that it expands past 256 MiB");
+  const Bytes in = entry.payload.first(stored);
+  if (!(lz4 ? decompress_lz4 : decompress_zstd)(in, entry.uncompressed, made.text))
+    return invalid(out, lz4 ? "an LZ4 entry does not decompress" : "a Zstandard entry does not decompress");
+  cut_at_nul(made.text);
+  return Status::Ok;
+}
+
+// The newest that the card would take, else the oldest of the newer ones.
+const Entry* choose(const std::vector<Entry>& entries, std::uint32_t sm) {
+  const Entry *best = nullptr, *newer = nullptr;
+  for (const Entry& entry : entries) {
+    if (entry.kind != kKindPtx)
+      continue;
+    if (entry.sm <= sm)
+      best = best && best->sm >= entry.sm ? best : &entry;
+    else
+      newer = newer && newer->sm <= entry.sm ? newer : &entry;
+  }
+  return best ? best : newer;
+}
+
+} // namespace
+
+std::uint64_t container_bytes(const std::uint8_t* header) noexcept {
+  const auto size = load<std::uint64_t>(header + 8);
+  const bool known = load<std::uint32_t>(header) == kContainerMagic && load<std::uint16_t>(header + 4) == 1 &&
+                     load<std::uint16_t>(header + 6) == kContainerHeader;
+  return known && size <= kLargestContainer ? size + kContainerHeader : 0;
+}
+
+Status read_container(Bytes container, std::uint32_t sm, Contents& out) {
+  std::vector<Entry> entries;
+  if (!split(container, entries))
+    return invalid(out, "an entry goes past the end of its container");
+  for (const Entry& entry : entries)
+    if (entry.kind == kKindElf)
+      out.cubin_sms.push_back(entry.sm);
+  const Entry* chosen = choose(entries, sm);
+  if (!chosen)
+    return Status::NoPtx;
+  if (chosen->flags >> 32 != kFlagLinked >> 32)
+    return extract(*chosen, out);
+  for (const Entry& entry : entries) {
+    if (entry.kind != kKindPtx || entry.flags >> 32 != kFlagLinked >> 32)
+      continue;
+    if (const Status status = extract(entry, out); status != Status::Ok)
+      return status;
+  }
+  return Status::Ok;
+}
+
+std::vector<std::uint8_t> pack_linked(const std::vector<std::string>& ptx_texts, std::uint32_t sm) {
+  std::vector<std::uint8_t> bytes(kContainerHeader);
+  for (const std::string& text : ptx_texts) {
+    const std::size_t start = bytes.size();
+    const std::size_t padded = (text.size() + 1 + 7) / 8 * 8; // ends in NUL, next entry aligned
+    bytes.resize(start + kEntryHeader + padded);
+    put<std::uint16_t>(bytes, start, kKindPtx);
+    put<std::uint16_t>(bytes, start + 2, 0x101);
+    put<std::uint32_t>(bytes, start + 4, kEntryHeader);
+    put<std::uint64_t>(bytes, start + 8, padded);
+    put<std::uint32_t>(bytes, start + 28, sm);
+    put<std::uint64_t>(bytes, start + 40, kFlagLinked | kFlag64Bit);
+    std::copy(text.begin(), text.end(), bytes.begin() + static_cast<std::ptrdiff_t>(start + kEntryHeader));
+  }
+  put<std::uint32_t>(bytes, 0, kContainerMagic);
+  put<std::uint16_t>(bytes, 4, 1);
+  put<std::uint16_t>(bytes, 6, kContainerHeader);
+  put<std::uint64_t>(bytes, 8, bytes.size() - kContainerHeader);
+  return bytes;
+}
+
+} // namespace aliquot::simgpu::image
