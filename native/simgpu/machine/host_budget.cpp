@@ -7,7 +7,7 @@
 #include <cstring>
 #include <string>
 
-#include "native/simgpu/machine/log.hpp"
+#include "native/common/log.hpp"
 
 namespace aliquot::simgpu::machine {
 namespace {
@@ -94,20 +94,21 @@ void apply_cgroups(HostMemory& memory) {
   }
 }
 
+// As aliquot.model.quantities reads them: Ki, Mi, ... are powers of 1024, K, M, ... of 1000; a B changes
+// nothing.
 std::uint64_t unit_bytes(std::string_view unit) noexcept {
-  constexpr std::string_view kLetters = "KMGT";
-  if (unit.empty() || unit == "B")
+  constexpr std::string_view kPrefixes = "kmgtpe";
+  if (!unit.empty() && (unit.back() | 0x20) == 'b')
+    unit.remove_suffix(1);
+  if (unit.empty())
     return 1;
-  const char upper = static_cast<char>(unit[0] & ~0x20);
-  const std::size_t power = kLetters.find(upper);
-  const std::string_view rest = unit.substr(1);
-  if (power == std::string_view::npos || !(rest.empty() || rest == "i" || rest == "iB" || rest == "B"))
+  const std::size_t power = kPrefixes.find(static_cast<char>(unit[0] | 0x20));
+  const bool binary = unit.size() == 2 && (unit[1] | 0x20) == 'i';
+  if (power == std::string_view::npos || (unit.size() != 1 && !binary))
     return 0;
-  // GB is decimal; G alone follows the binary use of every tool that knows it.
-  const std::uint64_t step = rest == "B" ? 1000 : 1024;
   std::uint64_t bytes = 1;
   for (std::size_t i = 0; i <= power; ++i)
-    bytes *= step;
+    bytes *= binary ? 1024 : 1000;
   return bytes;
 }
 
@@ -147,8 +148,9 @@ BudgetLimits budget_limits() noexcept {
   if (set == nullptr || *set == '\0')
     return limits;
   if (!parse_bytes(set, limits.home)) {
-    log_line(Level::Warning, "ALIQUOT_SIMGPU_HOST_BYTES=%s is not a size such as 8GiB; using %llu MiB", set,
-             static_cast<unsigned long long>(safe >> 20));
+    common::log_line(common::LogLevel::Warning,
+                     "ALIQUOT_SIMGPU_HOST_BYTES=%s is not a size such as 8GiB; using %llu MiB", set,
+                     static_cast<unsigned long long>(safe >> 20));
     limits.home = safe;
   }
   limits.user = std::max(limits.user, limits.home);

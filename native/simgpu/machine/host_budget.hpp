@@ -17,7 +17,7 @@ struct HostMemory {
 
 HostMemory read_host_memory() noexcept;
 
-// "8GiB", "8Gi", "500MB", "1073741824". False if it is none of these.
+// "8GiB", "8Gi", "500MB", "1073741824", whole numbers only. False if it is none of these.
 bool parse_bytes(std::string_view text, std::uint64_t& bytes) noexcept;
 
 struct BudgetLimits {

@@ -1,12 +1,11 @@
 // Opens the machine of this environment.
 #include "native/simgpu/machine/machine.hpp"
 
-#include <cstdio>
 #include <new>
 #include <unistd.h>
 
+#include "native/common/log.hpp"
 #include "native/simgpu/machine/home.hpp"
-#include "native/simgpu/machine/log.hpp"
 #include "native/simgpu/machine/machine_files.hpp"
 #include "native/simgpu/machine/setting.hpp"
 #include "native/simgpu/machine/shared_machine.hpp"
@@ -22,7 +21,8 @@ Mapping open_host_region() {
   if (prepare_home(home, message))
     mapping = open_region(home + "/host-account", {kHostMagic, sizeof(HostRegion)}, "", true, message);
   if (!mapping)
-    log_line(Level::Info, "no account of host memory over all simulated machines: %s", message.c_str());
+    common::log_line(common::LogLevel::Info, "no account of host memory over all simulated machines: %s",
+                     message.c_str());
   return mapping;
 }
 
@@ -54,12 +54,6 @@ std::shared_ptr<Machine> open_machine(bool attach, Status& status, std::string& 
 }
 
 } // namespace
-
-std::string machine_path(const std::string& home, const std::string& setting) {
-  char name[32];
-  std::snprintf(name, sizeof name, "/machine-%016llx", stable_hash(setting));
-  return home + name;
-}
 
 std::shared_ptr<Machine> Machine::open(bool attach, Status& status, std::string& message) {
   try {

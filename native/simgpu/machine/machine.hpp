@@ -53,8 +53,9 @@ struct ProcessRecord {
 
 // A span in which one process had the engine (turns less than 20 us apart are one), on CLOCK_MONOTONIC.
 struct BusyInterval {
-  std::uint64_t identity = 0; // unique to the process; process_identity.hpp takes it apart
+  std::uint64_t identity = 0; // unique to the process
   std::uint64_t start_ns = 0, end_ns = 0, busy_ns = 0;
+  std::uint32_t pid() const noexcept { return static_cast<std::uint32_t>(identity >> 42); }
 };
 
 struct HostBudget {

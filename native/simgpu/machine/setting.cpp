@@ -45,7 +45,9 @@ std::string unknown_model(std::string_view name) {
   std::string known;
   for (const CardModel& model : card_models()) {
     known += (known.empty() ? "" : ", ") + std::string(model.key);
-    const std::size_t distance = name.size() < 64 ? edit_distance(name, model.key) : best;
+    if (name.size() >= 64)
+      continue;
+    const std::size_t distance = model.key.starts_with(name) ? 0 : edit_distance(name, model.key);
     if (distance < best) {
       best = distance;
       nearest = &model;
@@ -117,10 +119,20 @@ std::string canonical_setting(const std::vector<const CardModel*>& cards) {
   return text;
 }
 
-std::string wanted_setting(const std::string& home) {
+bool setting_is_overridden() {
   const char* set = std::getenv("ALIQUOT_SIMGPU");
-  if (set != nullptr && *set != '\0')
-    return set;
+  return set != nullptr && *set != '\0';
+}
+
+std::string current_setting(const std::string& home) {
+  std::vector<const CardModel*> cards;
+  std::string message;
+  return parse_setting(wanted_setting(home), cards, message) ? canonical_setting(cards) : "";
+}
+
+std::string wanted_setting(const std::string& home) {
+  if (setting_is_overridden())
+    return std::getenv("ALIQUOT_SIMGPU");
   char text[1024];
   const int fd = ::open(setting_path(home).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
   const ssize_t got = fd >= 0 ? ::read(fd, text, sizeof text) : -1;

@@ -22,6 +22,10 @@ std::string canonical_setting(const std::vector<const CardModel*>& cards);
 
 // ALIQUOT_SIMGPU, else what is stored in the home, else the default.
 std::string wanted_setting(const std::string& home);
+bool setting_is_overridden();
+
+// The wanted setting in canonical form; empty if it does not parse.
+std::string current_setting(const std::string& home);
 
 bool store_setting(const std::string& home, const std::string& setting, std::string& message);
 

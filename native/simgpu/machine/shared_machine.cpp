@@ -5,10 +5,10 @@
 #include <cstring>
 #include <optional>
 
+#include "native/common/log.hpp"
 #include "native/simgpu/machine/account.hpp"
 #include "native/simgpu/machine/clock.hpp"
 #include "native/simgpu/machine/home.hpp"
-#include "native/simgpu/machine/log.hpp"
 #include "native/simgpu/machine/records.hpp"
 #include "native/simgpu/machine/slots.hpp"
 
@@ -134,19 +134,28 @@ Status SharedMachine::reserve(std::uint32_t card, std::uint64_t bytes) noexcept 
 }
 
 bool SharedMachine::fits_host(std::uint64_t bytes) noexcept {
-  if (!host_has_free(bytes))
-    return false;
   if (!account_take(region_.slots, region_.host, slot_, bytes, limits_.home, [this] { reap(); })) {
     refuse_budget(bytes, limits_.home, account_used(region_.slots, region_.host), "this simulated machine");
     return false;
   }
-  if (!host_attached_ ||
-      account_take(host_->slots, host_->bytes, host_slot_, bytes, limits_.user, [this] { reap_host(); }))
+  if (host_attached_ &&
+      !account_take(host_->slots, host_->bytes, host_slot_, bytes, limits_.user, [this] { reap_host(); })) {
+    refuse_budget(bytes, limits_.user, account_used(host_->slots, host_->bytes),
+                  "your simulated machines together");
+    account_give(region_.host, slot_, bytes);
+    return false;
+  }
+  if (host_has_free(bytes))
     return true;
-  refuse_budget(bytes, limits_.user, account_used(host_->slots, host_->bytes),
-                "your simulated machines together");
-  account_give(region_.host, slot_, bytes);
+  give_host(bytes);
   return false;
+}
+
+// One line in a while, however often a program asks.
+bool SharedMachine::may_complain() noexcept {
+  const std::uint64_t now = monotonic_ns();
+  std::uint64_t last = last_complaint_.load();
+  return (last == 0 || now - last > kComplainEveryNs) && last_complaint_.compare_exchange_strong(last, now);
 }
 
 bool SharedMachine::host_has_free(std::uint64_t bytes) noexcept {
@@ -155,26 +164,23 @@ bool SharedMachine::host_has_free(std::uint64_t bytes) noexcept {
   const HostMemory memory = read_host_memory();
   if (memory.total == 0 || bytes <= memory.available)
     return true;
-  log_line(
-      Level::Warning,
-      "refused %llu MiB of simulated VRAM: this machine has %llu MiB of memory free. Close other programs or "
-      "use less; the real card would have had it.",
-      mib(bytes), mib(memory.available));
+  if (may_complain())
+    common::log_line(
+        common::LogLevel::Warning,
+        "refused %llu MiB of simulated VRAM: host memory backs it, and only %llu MiB of that are free. "
+        "Close other programs, or use less.",
+        mib(bytes), mib(memory.available));
   return false;
 }
 
 void SharedMachine::refuse_budget(std::uint64_t bytes, std::uint64_t limit, std::uint64_t held,
                                   const char* whose) noexcept {
-  const std::uint64_t now = monotonic_ns();
-  const std::uint64_t last = last_complaint_.load();
-  if (last != 0 && now - last < kComplainEveryNs)
-    return;
-  last_complaint_.store(now);
-  log_line(Level::Warning,
-           "refused %llu MiB of simulated VRAM: host memory backs it, and %s may take %llu MiB of it, of "
-           "which %llu "
-           "MiB are reserved. ALIQUOT_SIMGPU_HOST_BYTES (for example %lluGiB) raises the budget.",
-           mib(bytes), whose, mib(limit), mib(held), (mib(held + bytes) >> 10) + 1);
+  if (may_complain())
+    common::log_line(
+        common::LogLevel::Warning,
+        "refused %llu MiB of simulated VRAM: host memory backs it, and %s may take %llu MiB of it, of "
+        "which %llu MiB are reserved. ALIQUOT_SIMGPU_HOST_BYTES (for example %lluGiB) raises the budget.",
+        mib(bytes), whose, mib(limit), mib(held), (mib(held + bytes) >> 10) + 1);
 }
 
 void SharedMachine::release(std::uint32_t card, std::uint64_t bytes) noexcept {

@@ -47,6 +47,7 @@ class SharedMachine final : public Machine {
   bool fits_host(std::uint64_t bytes) noexcept;
   void refuse_budget(std::uint64_t bytes, std::uint64_t limit, std::uint64_t held,
                      const char* whose) noexcept;
+  bool may_complain() noexcept;
   bool host_has_free(std::uint64_t bytes) noexcept;
   void give_host(std::uint64_t bytes) noexcept;
   void reap() noexcept;
