@@ -121,8 +121,12 @@ def _stub(entry: EntryPoint) -> str:
 
 
 def _not_supported(result: str) -> str:
-    known = {"CUresult": "CUDA_ERROR_NOT_SUPPORTED", "nvmlReturn_t": "NVML_ERROR_NOT_SUPPORTED"}
-    return known.get(result, '"not supported"' if result == "const char *" else f"{result}()")
+    known = {
+        "CUresult": "CUDA_ERROR_NOT_SUPPORTED",
+        "CUDBGResult": "CUDBG_ERROR_UNINITIALIZED",
+        "nvmlReturn_t": "NVML_ERROR_NOT_SUPPORTED",
+    }
+    return known.get(result, "" if result == "void" else '"not supported"')
 
 
 def _wrapper(entry: EntryPoint) -> str:
@@ -169,8 +173,10 @@ def lookup_table(api: ApiList) -> str:
     bases: list[str] = []
     abis: list[str] = []
     for function in sorted(api.functions.values(), key=lambda f: f.name):
-        bases.append(f'    {{"{function.name}", {len(abis)}, {len(function.abis)}}},\n')
-        for abi in function.abis:
+        known = [abi for abi in function.abis if abi.lookup]
+        if known:
+            bases.append(f'    {{"{function.name}", {len(abis)}, {len(known)}}},\n')
+        for abi in known:
             thread = index[abi.thread_symbol] if abi.thread_symbol else index[abi.symbol]
             since = abi.thread_since or 0
             abis.append(f"    {{{abi.since}, {index[abi.symbol]}, {since}, {thread}}},  // {abi.symbol}\n")

@@ -44,7 +44,8 @@ class Abi:
 
     `ptds` or `ptsz` is the version that introduced the variant for the per-thread default stream, whose symbol has
     that suffix. `until` is the last toolkit whose headers declared the symbol, where newer ones do not. `stream_field`
-    says where a stream hides inside a struct parameter, as in "config.hStream".
+    says where a stream hides inside a struct parameter, as in "config.hStream". `lookup` is false for an exported
+    symbol that `cuGetProcAddress` does not know.
     """
 
     symbol: str
@@ -55,6 +56,7 @@ class Abi:
     ptsz: int | None = None
     until: int | None = None
     stream_field: str | None = None
+    lookup: bool = True
     note: str | None = None
 
     @property

@@ -91,6 +91,8 @@ def _abi_text(abi: Abi) -> str:
     for key in ("ptds", "ptsz", "until", "stream_field", "note"):
         if getattr(abi, key) is not None:
             lines.append(f"{key} = {_value(getattr(abi, key))}")
+    if not abi.lookup:
+        lines.append("lookup = false")
     if abi.result != "CUresult":
         lines.append(f"result = {_quoted(abi.result)}")
     lines.extend(_param_lines(abi.params))

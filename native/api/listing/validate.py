@@ -51,7 +51,7 @@ def _param_problems(api: ApiList, abi: Abi, param: Param) -> Iterator[str]:
         yield f"{where}: more than one of bytes, count and text"
     if param.dir == "address" and (param.bytes or param.count):
         yield f"{where}: an address that is not followed has no size"
-    if param.type == "void *" and param.dir != "address" and not param.bytes:
+    if param.type in ("void *", "const void *") and param.dir != "address" and not param.bytes:
         yield f"{where}: untyped data needs its size in bytes"
     known = {p.name for p in abi.params} | _EXPRESSION_WORDS | set(api.enums) | set(api.records) | set(api.aliases)
     for word in IDENTIFIER.findall(_without_members(param.bytes or param.count or "")):
