@@ -26,6 +26,8 @@ void put(std::vector<std::uint8_t>& bytes, std::size_t at, T value) {
   std::memcpy(bytes.data() + at, &value, sizeof value);
 }
 
+constexpr std::size_t kMostTexts = 4096, kMostCubinsNamed = 256;
+
 struct Entry {
   std::uint16_t kind = 0;
   std::uint32_t sm = 0;
@@ -65,7 +67,17 @@ void cut_at_nul(std::string& text) {
   text.resize(std::min(text.size(), text.find('\0')));
 }
 
+// A list may name one container again and again: what all texts take together has a bound too.
+bool within_total(std::uint64_t bytes, const Contents& out) {
+  for (const PtxText& ptx : out.ptx)
+    bytes += ptx.text.size();
+  return bytes <= 2 * kLargestText && out.ptx.size() < kMostTexts;
+}
+
 Status extract(const Entry& entry, Contents& out) {
+  const bool compressed = (entry.flags & (kFlagLz4 | kFlagZstd)) != 0;
+  if (!within_total(compressed ? std::min(entry.uncompressed, kLargestText) : entry.payload.size(), out))
+    return invalid(out, "its texts take more than 512 MiB together");
   PtxText& made = out.ptx.emplace_back();
   made.sm = entry.sm;
   const bool lz4 = (entry.flags & kFlagLz4) != 0, zstd = (entry.flags & kFlagZstd) != 0;
@@ -116,7 +128,7 @@ Status read_container(Bytes container, std::uint32_t sm, Contents& out) {
   if (!split(container, entries))
     return invalid(out, "an entry goes past the end of its container");
   for (const Entry& entry : entries)
-    if (entry.kind == kKindElf)
+    if (entry.kind == kKindElf && out.cubin_sms.size() < kMostCubinsNamed)
       out.cubin_sms.push_back(entry.sm);
   const Entry* chosen = choose(entries, sm);
   if (!chosen)

@@ -1,4 +1,5 @@
 // A module as PTX text again: flat, every name made unique where blocks had hidden one another.
+#include <algorithm>
 #include <cinttypes>
 #include <cstdio>
 
@@ -25,32 +26,47 @@ class Printer {
     text_ = ".version " + std::to_string(module_.version_major) + "." +
             std::to_string(module_.version_minor) + "\n.target " + module_.target + "\n.address_size " +
             std::to_string(module_.address_size) + "\n";
-    // In the order of symbols, in which each was first declared; functions may name each other and variables
-    // may hold their addresses, so they are declared first.
-    for (const Symbol& symbol : module_.symbols)
-      if (symbol.kind == Symbol::Kind::Function)
-        prototype(module_.functions[symbol.index]);
+    // In the order of symbols. Functions name each other, and variables hold their addresses: all are
+    // declared before the first body.
+    std::vector<std::size_t> owner(module_.functions.size(), module_.symbols.size());
+    std::string aliases;
+    for (std::size_t i = 0; i < module_.symbols.size(); ++i) {
+      const Symbol& symbol = module_.symbols[i];
+      if (symbol.kind == Symbol::Kind::Variable) {
+        variable(module_.variables[symbol.index], symbol_name(i), true);
+        continue;
+      }
+      header(module_.functions[symbol.index], symbol_name(i));
+      text_ += ";\n";
+      std::size_t& first = owner[symbol.index];
+      if (first < i)
+        aliases += ".alias " + symbol_name(i) + ", " + symbol_name(first) + ";\n";
       else
-        variable(module_.variables[symbol.index], true);
-    for (const Symbol& symbol : module_.symbols)
-      if (symbol.kind == Symbol::Kind::Function && module_.functions[symbol.index].has_body)
-        function(module_.functions[symbol.index]);
+        first = i;
+    }
+    text_ += aliases;
+    for (std::size_t i = 0; i < module_.functions.size(); ++i)
+      if (module_.functions[i].has_body && owner[i] < module_.symbols.size())
+        function(module_.functions[i], symbol_name(owner[i]));
     return text_;
   }
 
  private:
-  void prototype(const Function& function) {
-    header(function);
-    text_ += ";\n";
+  // Names that leave the module stay; the others may repeat, and get their number.
+  std::string symbol_name(std::size_t index) const {
+    const Symbol& symbol = module_.symbols[index];
+    const Linkage linkage = symbol.kind == Symbol::Kind::Function ? module_.functions[symbol.index].linkage
+                                                                  : module_.variables[symbol.index].linkage;
+    return linkage == Linkage::Internal ? "$S" + std::to_string(index) : symbol.name;
   }
 
-  void header(const Function& function) {
+  void header(const Function& function, const std::string& name) {
     text_ += kLinkages[static_cast<std::size_t>(function.linkage)];
     text_ += function.is_entry ? ".entry " : ".func ";
     if (!function.returns.empty())
-      parameters(function.returns);
-    text_ += function.name;
-    parameters(function.parameters);
+      parameters(function.returns, "$R");
+    text_ += name;
+    parameters(function.parameters, "$P");
     dimensions(".maxntid", function.max_threads);
     dimensions(".reqntid", function.required_threads);
     dimensions(".reqnctapercluster", function.required_cluster);
@@ -72,23 +88,23 @@ class Printer {
       text_ += std::string(" ") + word + " " + std::to_string(value);
   }
 
-  void parameters(const std::vector<Variable>& list) {
+  void parameters(const std::vector<Variable>& list, const std::string& prefix) {
     text_ += " (";
-    for (const Variable& item : list) {
-      text_ += &item == list.data() ? "" : ", ";
-      declaration(item);
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      text_ += i == 0 ? "" : ", ";
+      declaration(list[i], prefix + std::to_string(i));
     }
     text_ += ")";
   }
 
-  void declaration(const Variable& item) {
+  void declaration(const Variable& item, const std::string& name) {
     text_ += kSpaces[static_cast<std::size_t>(item.space)];
     if (item.space != Space::Reg)
       text_ += " .align " + std::to_string(item.alignment);
     if (item.vector > 1)
       text_ += " .v" + std::to_string(item.vector);
     (text_ += " .") += name_of(item.type);
-    (text_ += " ") += item.name;
+    (text_ += " ") += name;
     const std::uint64_t element = std::uint64_t{size_of(item.type)} * item.vector;
     if (item.unsized)
       text_ += "[]";
@@ -96,10 +112,10 @@ class Printer {
       text_ += "[" + std::to_string(element ? item.size / element : 0) + "]";
   }
 
-  void variable(const Variable& item, bool module_scope) {
-    if (module_scope)
+  void variable(const Variable& item, const std::string& name, bool with_linkage) {
+    if (with_linkage)
       text_ += kLinkages[static_cast<std::size_t>(item.linkage)];
-    declaration(item);
+    declaration(item, name);
     if (!item.initial.empty())
       initialiser(item);
     text_ += ";\n";
@@ -132,7 +148,7 @@ class Printer {
     if (masked)
       text_ += "0x" + hexadecimal(std::uint64_t{0xFF} << 8 * item.mask_shift, 1) + "(";
     text_ += item.generic ? "generic(" : "";
-    text_ += module_.symbols[item.symbol].name;
+    text_ += symbol_name(item.symbol);
     text_ += item.generic ? ")" : "";
     displacement(item.addend);
     text_ += masked ? ")" : "";
@@ -143,17 +159,17 @@ class Printer {
       text_ += "+" + std::to_string(offset);
   }
 
-  void function(const Function& function) {
+  void function(const Function& function, const std::string& name) {
     function_ = &function;
     text_ += "\n";
-    header(function);
+    header(function, name);
     text_ += "\n{\n";
     for (std::size_t i = 0; i < function.registers.size(); ++i)
       if (!is_parameter(function, i))
         (text_ += ".reg .") +=
             std::string(name_of(function.registers[i].type)) + " " + register_name(i) + ";\n";
-    for (const Variable& item : function.variables)
-      variable(item, item.linkage == Linkage::Extern);
+    for (std::size_t i = 0; i < function.variables.size(); ++i)
+      variable(function.variables[i], "$V" + std::to_string(i), true);
     std::vector<std::vector<std::size_t>> labels(function.instructions.size() + 1);
     for (std::size_t i = 0; i < function.labels.size(); ++i)
       labels[function.labels[i].target].push_back(i);
@@ -166,17 +182,22 @@ class Printer {
     text_ += "}\n";
   }
 
+  // The place of a register in a list of parameters, or -1.
+  static std::ptrdiff_t place(const std::vector<std::int32_t>& list, std::size_t index) {
+    const auto found = std::find(list.begin(), list.end(), static_cast<std::int32_t>(index));
+    return found == list.end() ? -1 : found - list.begin();
+  }
+
   static bool is_parameter(const Function& function, std::size_t index) {
-    for (const auto* list : {&function.parameter_registers, &function.return_registers})
-      for (const std::int32_t item : *list)
-        if (item == static_cast<std::int32_t>(index))
-          return true;
-    return false;
+    return place(function.parameter_registers, index) >= 0 || place(function.return_registers, index) >= 0;
   }
 
   std::string register_name(std::size_t index) const {
-    const std::string& name = function_->registers[index].name;
-    return is_parameter(*function_, index) ? name : "%_" + std::to_string(index);
+    if (const std::ptrdiff_t i = place(function_->return_registers, index); i >= 0)
+      return "$R" + std::to_string(i);
+    if (const std::ptrdiff_t i = place(function_->parameter_registers, index); i >= 0)
+      return "$P" + std::to_string(i);
+    return "%_" + std::to_string(index);
   }
 
   std::string label_name(std::size_t index) const { return "$L" + std::to_string(index); }
@@ -186,16 +207,15 @@ class Printer {
     text_ += label_name(index) + ":";
     if (item.kind == Label::Kind::CallPrototype) {
       text_ += " .callprototype";
-      parameters(item.prototype_returns);
+      parameters(item.prototype_returns, "$R");
       text_ += " _";
-      parameters(item.prototype_parameters);
+      parameters(item.prototype_parameters, "$P");
       text_ += ";";
     } else if (item.kind != Label::Kind::Code) {
       text_ += item.kind == Label::Kind::BranchTargets ? " .branchtargets" : " .calltargets";
       for (const std::uint32_t& target : item.targets)
-        text_ +=
-            (&target == item.targets.data() ? " " : ", ") +
-            (item.kind == Label::Kind::BranchTargets ? label_name(target) : module_.symbols[target].name);
+        text_ += (&target == item.targets.data() ? " " : ", ") +
+                 (item.kind == Label::Kind::BranchTargets ? label_name(target) : symbol_name(target));
       text_ += ";";
     }
     text_ += "\n";
@@ -227,16 +247,16 @@ class Printer {
       text_ += item.name;
       break;
     case OperandKind::Local:
-      text_ += function_->variables[item.index].name;
+      text_ += "$V" + std::to_string(item.index);
       break;
     case OperandKind::Parameter:
-      text_ += function_->parameters[item.index].name;
+      text_ += "$P" + std::to_string(item.index);
       break;
     case OperandKind::Return:
-      text_ += function_->returns[item.index].name;
+      text_ += "$R" + std::to_string(item.index);
       break;
     case OperandKind::Symbol:
-      text_ += module_.symbols[item.index].name;
+      text_ += symbol_name(item.index);
       break;
     case OperandKind::Label:
       text_ += label_name(item.index);
