@@ -37,7 +37,7 @@ bench: ready ## All benchmarks, their figures to out/bench/*.json
 lint: ready ## Style, types, layers, native analysis; warnings are errors
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --warnings
 	$(BIN)/lint-imports
 	@$(if $(CLANG_FORMATTED),$(BIN)/clang-format --dry-run -Werror $(CLANG_FORMATTED))
 	$(BIN)/python scripts/clang_tidy.py

@@ -1,7 +1,8 @@
 """What can go wrong, as a typed protocol.
 
-Every error that a person or a program may meet is an `AliquotError` with a stable code, the reason, and what to do.
-Nothing here prints; the command line shows an error as text or as JSON, and other programs match on the code.
+Every error that a person or a program may meet is an `AliquotError` with a stable code, the reason, and what
+to do. Nothing here prints; the command line shows an error as text or as JSON, and other programs match on
+the code.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import ClassVar
 class AliquotError(Exception):
     """Base of all errors that Aliquot raises on purpose.
 
-    `code` is stable and is what programs match on; `reason` says what happened in one sentence; `hint` says what to
-    do about it, or is empty; `exit_status` is what the command line ends with.
+    `code` is stable and is what programs match on; `reason` says what happened in one sentence; `hint` says
+    what to do about it, or is empty; `exit_status` is what the command line ends with.
     """
 
     code: ClassVar[str] = "failed"

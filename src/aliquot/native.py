@@ -1,7 +1,7 @@
 """Where the native parts lie.
 
-They are installed below `aliquot/_native`: `simgpu/` (the simulated GPU's libcuda.so.1 and libnvidia-ml.so.1),
-`limiter/`, and `bin/`. This module finds files and nothing else; it loads none of them.
+They are installed below `aliquot/_native`: `simgpu/` (the simulated GPU's libcuda.so.1 and
+libnvidia-ml.so.1), `limiter/`, and `bin/`. This module finds files and nothing else; it loads none of them.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def benchmark(name: str, *, summary: str) -> Callable[[Measure], Measure]:
 
 
 def load_benchmarks(folder: Path | None = None) -> dict[str, Benchmark]:
-    """Imports every module in `folder` (by default the checkout's `benchmarks/`) and returns what they registered.
+    """Imports every module in `folder`, by default the checkout's `benchmarks/`; returns what is registered.
 
     Raises `BenchmarkUnavailable` where there is no checkout.
     """

@@ -29,7 +29,7 @@ class BenchmarkUnavailable(AliquotError):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One figure: `value` is the median of `samples` repetitions, in `unit`; `p10` and `p90` are its spread."""
+    """One figure: `value` is the median of `samples` repetitions in `unit`, `p10` and `p90` its spread."""
 
     name: str
     value: float

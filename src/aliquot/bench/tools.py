@@ -32,7 +32,9 @@ def native_program(name: str) -> Path:
 def machine_name() -> str:
     """Processor model, how many of its cores this process may use, and the system, on one line."""
     cores = len(os.sched_getaffinity(0))
-    return f"{_processor()}, {cores} core{'s' if cores != 1 else ''}, {platform.system()} {platform.release()}"
+    return (
+        f"{_processor()}, {cores} core{'s' if cores != 1 else ''}, {platform.system()} {platform.release()}"
+    )
 
 
 def _processor() -> str:

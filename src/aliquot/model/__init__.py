@@ -1,10 +1,10 @@
-"""Data: quantities, devices, slices. Purely data: no I/O, no clocks, no environment.
+"""Data: quantities, devices, shares. Purely data: no I/O, no clocks, no environment.
 
 Everything above may import this package; it imports nothing of Aliquot but `aliquot.errors`.
 """
 
 from aliquot.model.devices import Device, DeviceKind
-from aliquot.model.quantities import Bytes, format_bytes, parse_bytes
-from aliquot.model.slices import Share, SliceUse
+from aliquot.model.quantities import Bytes, format_bytes, format_duration, parse_bytes
+from aliquot.model.shares import Share
 
-__all__ = ["Bytes", "Device", "DeviceKind", "Share", "SliceUse", "format_bytes", "parse_bytes"]
+__all__ = ["Bytes", "Device", "DeviceKind", "Share", "format_bytes", "format_duration", "parse_bytes"]

@@ -1,7 +1,7 @@
-"""Amounts that people write: `2Gi`, `512MiB`, `1.5GB`.
+"""Amounts that people write and read: `2Gi`, `512MiB`, `1.5GB`, `812 ms`.
 
-Binary prefixes (Ki, Mi, ...) are powers of 1024 and decimal ones (K, M, ...) powers of 1000, as IEC 80000-13 has
-them and Kubernetes reads them. A trailing `B` changes nothing; a bare number is bytes.
+Binary prefixes (Ki, Mi, ...) are powers of 1024 and decimal ones (K, M, ...) powers of 1000, as IEC 80000-13
+has them and Kubernetes reads them. A trailing `B` changes nothing; a bare number is bytes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ _FACTORS: Final[dict[str, int]] = {
     **{prefix: 1000**power for power, prefix in enumerate("kmgtpe", start=1)},
     **{f"{prefix}i": 1024**power for power, prefix in enumerate("kmgtpe", start=1)},
 }
-_PATTERN: Final = re.compile(r"\s*(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<prefix>[kmgtpe]i?)?b?\s*", re.I | re.ASCII)
+_PATTERN: Final = re.compile(
+    r"\s*(?P<number>[0-9]+(?:\.[0-9]+)?)\s*(?P<prefix>[kmgtpe]i?)?b?\s*", re.I | re.ASCII
+)
 
 
 def parse_bytes(text: str) -> Bytes:
@@ -53,6 +55,18 @@ def format_bytes(size: int) -> str:
         if abs(value) < 999.5 or unit == "EiB":
             return f"{_three_digits(value)} {unit}"
     raise AssertionError("unreachable: the last unit ends the loop")
+
+
+def format_duration(nanoseconds: int) -> str:
+    """A length of time for people, three significant digits: `2.31 s`, `812 ms`, `40.0 us`, `5 ns`."""
+    if nanoseconds < 1000:
+        return f"{nanoseconds} ns"
+    value = float(nanoseconds)
+    for unit in ("us", "ms", "s"):
+        value /= 1000
+        if value < 999.5:
+            return f"{_three_digits(value)} {unit}"
+    return f"{value:.0f} s"
 
 
 def _three_digits(value: float) -> str:

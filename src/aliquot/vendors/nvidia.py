@@ -1,7 +1,7 @@
 """NVIDIA: which cards are on the bus, which of them work, and which are simulated.
 
-A card can be on the PCI bus with no driver, or with one that fails. Those are told apart here, because running on a
-simulated card in place of one that is broken would hide the fault.
+A card can be on the PCI bus with no driver, or with one that fails. Those are told apart here, because
+running on a simulated card in place of one that is broken would hide the fault.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from aliquot.model import Bytes, Device, DeviceKind
 from aliquot.vendors import nvml
 
 _PCI_VENDOR: Final = 0x10DE
-_PCI_CLASS_DISPLAY: Final = 0x03  # VGA 0x0300 and 3D controllers 0x0302 (PCI Code and ID Assignment, base class 03h)
+_PCI_CLASS_DISPLAY: Final = (
+    0x03  # VGA 0x0300 and 3D controllers 0x0302 (PCI Code and ID Assignment, base class 03h)
+)
 _SIMULATED: Final = "(simulated)"
 _NVML: Final = "libnvidia-ml.so.1"
 
@@ -36,7 +38,7 @@ class RealCards:
 
 
 def find_real_cards(*, bus: Path = Path("/sys/bus/pci/devices"), nodes: Path = Path("/dev")) -> RealCards:
-    """Looks at the bus, the device files and the driver's library. Raises nothing: faults are part of the answer."""
+    """Looks at the bus, the device files and the driver's library. Faults are in the answer, never raised."""
     on_bus = _cards_on_bus(bus)
     try:
         with nvml.opened(_NVML) as library:

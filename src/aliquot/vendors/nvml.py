@@ -1,7 +1,8 @@
 """NVML through ctypes: the few calls that discovery needs, on a library that the caller names by path.
 
-Signatures and constants are those of nvml.h (CUDA 13). The real library and the simulated one answer alike, so one
-reader serves both. Foreign code runs here: everything it returns is checked before it leaves this module.
+Signatures and constants are those of nvml.h (CUDA 13). The real library and the simulated one answer alike,
+so one reader serves both. Foreign code runs here: everything it returns is checked before it leaves this
+module.
 """
 
 from __future__ import annotations

@@ -1,0 +1,88 @@
+"""`aliquot doctor`: what is well on this machine, what is not, and what to do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import typer
+from rich.markup import escape
+
+from aliquot import native
+from aliquot.cli import output
+from aliquot.errors import AliquotError
+from aliquot.mechanisms import limiter
+from aliquot.model import format_bytes
+from aliquot.vendors import nvidia
+
+_ROOM_FOR_SLICES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at: whether it is well, what was seen, what to do if not."""
+
+    subject: str
+    well: bool
+    seen: str
+    advice: str = ""
+
+
+def doctor(as_json: output.JsonFlag = False) -> None:
+    """Look for what keeps programs from running here. Ends with status 1 if something does."""
+    findings = list(_findings())
+    if as_json:
+        output.show_json({"findings": [asdict(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            _show(finding)
+    if not all(finding.well for finding in findings):
+        raise typer.Exit(1)
+
+
+def _findings() -> Iterator[Finding]:
+    yield _cards()
+    yield _part("simulated GPU", nvidia.simulated_driver)
+    yield _part("limiter", limiter.libraries)
+    yield _part("simulation control", lambda: native.program("aliquot-simgpu"))
+    yield _shared_memory()
+
+
+def _cards() -> Finding:
+    found = nvidia.find_real_cards()
+    if found.fault:
+        seen = f"{', '.join(found.on_bus)}: {found.fault}"
+        return Finding("cards", False, seen, "repair the driver, or use --simulate")
+    if not found.devices:
+        return Finding("cards", True, "none; programs run on a simulated one")
+    names = ", ".join(device.name for device in found.devices)
+    return Finding("cards", True, f"{names}, driver {found.driver}")
+
+
+def _part(subject: str, find: object) -> Finding:
+    assert callable(find)
+    try:
+        find()
+    except AliquotError as error:
+        return Finding(subject, False, error.reason, error.hint)
+    return Finding(subject, True, "installed")
+
+
+def _shared_memory() -> Finding:
+    folder = Path("/dev/shm")
+    try:
+        state = os.statvfs(folder)
+    except OSError as error:
+        return Finding("shared memory", False, f"{folder}: {error.strerror}", "mount a tmpfs there")
+    free = state.f_bavail * state.f_frsize
+    advice = "" if free >= _ROOM_FOR_SLICES else f"make room in {folder}"
+    return Finding("shared memory", not advice, f"{format_bytes(free)} free", advice)
+
+
+def _show(finding: Finding) -> None:
+    mark = "[green]ok[/]  " if finding.well else "[red]bad[/] "
+    output.stdout.print(f"{mark} [bold]{finding.subject}[/]: {escape(finding.seen)}", highlight=False)
+    if finding.advice:
+        output.stdout.print(f"     [dim]-> {escape(finding.advice)}[/]", highlight=False)

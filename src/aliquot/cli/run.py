@@ -1,0 +1,117 @@
+"""`aliquot run`: an unchanged CUDA program on a share of a card."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aliquot.cli import output
+from aliquot.errors import AliquotError, InvalidValueError
+from aliquot.model import Device, DeviceKind, Share, format_bytes, format_duration, parse_bytes
+from aliquot.node import cards, tenancy
+from aliquot.node.programs import Ended, run_program
+
+CONTEXT = {"allow_interspersed_args": False}
+
+Command = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="-- PROGRAM [ARGUMENTS]...", help="What to run.", show_default=False),
+]
+Vram = Annotated[
+    str, typer.Option(help="How much device memory it may use: 2Gi, 512MiB, 1.5GB.", show_default=False)
+]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the summary there.", show_default=False)
+]
+
+
+def run(
+    vram: Vram,
+    command: Command = None,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="Use a simulated card, whatever is there.")
+    ] = False,
+    device: Annotated[
+        str | None,
+        typer.Option(help="The card, by number or UUID; by default the emptiest.", show_default=False),
+    ] = None,
+    json_file: JsonFile = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes and no summary on stderr.")] = False,
+) -> None:
+    """Run a program on a share of a card.
+
+    A real card if this machine has one that works, a simulated one if it has none. The program keeps its
+    terminal, folder and signals, and its status is the status of this command. Memory beyond the share is
+    refused with the driver's own out-of-memory error.
+
+    [bold]Example:[/] [cyan]aliquot run --vram 2Gi -- python train.py[/]
+    """
+    if not command:
+        raise InvalidValueError(
+            "there is no program to run", hint="aliquot run --vram 2Gi -- python train.py"
+        )
+    share = Share(vram=parse_bytes(vram))
+    available = cards.available_cards(simulate=simulate)
+    chosen = cards.choose(available.devices, share, device)
+    if available.reason and not quiet:
+        output.show_note(f"{available.reason}: {chosen.name}, {format_bytes(chosen.vram)}")
+    status = _run_on(chosen, share, command, json_file, quiet=quiet)
+    raise typer.Exit(status)
+
+
+def _run_on(
+    device: Device, share: Share, command: Sequence[str], json_file: Path | None, *, quiet: bool
+) -> int:
+    with tenancy.prepare(device, share) as stay:
+        begin = time.monotonic_ns()
+        ended = run_program(command, stay.environment(os.environ))
+        duration = time.monotonic_ns() - begin
+        use = stay.use()
+    if not quiet:
+        _show_summary(device, use, ended, duration)
+    if json_file:
+        _write_summary(json_file, command, device, use, ended, duration)
+    return ended.shell_status
+
+
+def _show_summary(device: Device, use: tenancy.Use, ended: Ended, duration: int) -> None:
+    how = f"status {ended.status}" if ended.signal is None else f"signal {ended.signal}"
+    gpu = "not recorded" if use.gpu_time_ns is None else format_duration(use.gpu_time_ns)
+    output.show_note(f"ended with {how} after {format_duration(duration)} on {device.name}")
+    output.show_note(
+        f"VRAM peak {format_bytes(use.vram_peak)} of {format_bytes(use.vram_limit)}; GPU time {gpu}; "
+        f"{use.launches} launches; copied {format_bytes(use.copied_to_device)} to the device, "
+        f"{format_bytes(use.copied_to_host)} back"
+    )
+    if use.refused_allocations:
+        output.show_note(
+            f"refused {use.refused_allocations} allocations at the limit of {format_bytes(use.vram_limit)}"
+        )
+
+
+def _write_summary(
+    file: Path, command: Sequence[str], device: Device, use: tenancy.Use, ended: Ended, duration: int
+) -> None:
+    summary = {
+        "command": list(command),
+        "status": ended.status if ended.signal is None else None,
+        "signal": ended.signal,
+        "seconds": duration / 1e9,
+        "device": {
+            "uuid": device.uuid,
+            "name": device.name,
+            "simulated": device.kind is DeviceKind.SIMULATED,
+        },
+        "use": asdict(use),
+    }
+    try:
+        file.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise AliquotError(f"the summary cannot be written to {file}: {error.strerror}") from error
