@@ -1,7 +1,7 @@
 """Generates the C and C++ that the build derives from the list: `emit.py OUTPUT_FOLDER`.
 
-Run by CMake; needs only the standard library. The same list gives the same bytes. Files are rewritten only where they
-change, so that a new annotation does not recompile the world.
+Run by CMake; needs only the standard library. The same list gives the same bytes. Files are rewritten only
+where they change, so that a new annotation does not recompile the world.
 """
 
 from __future__ import annotations
@@ -63,7 +63,10 @@ def abi_header(api: ApiList, guard: str) -> str:
 
 
 def generate(lists: Path) -> dict[str, str]:
-    """File name -> text of everything that is derived from the list in `lists`. Raises ListError if it is not valid."""
+    """File name -> text of everything that is derived from the list in `lists`.
+
+    Raises ListError where the list is not valid; the message names every breach.
+    """
     texts: dict[str, str] = {}
     for name in ("cuda", "nvml"):
         api = toml_io.load(lists / name)
@@ -79,6 +82,7 @@ def generate(lists: Path) -> dict[str, str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Writes the generated files into the folder named on the command line; 1 if the list is not valid."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path, help="folder for the generated files")
     parser.add_argument("--list", type=Path, default=HERE, help="folder of the list (default: this one)")

@@ -1,7 +1,7 @@
 """Reads the vendor's headers and proposes what the list lacks: `extract.py --check` or `extract.py --write`.
 
-A development tool (it needs libclang); the build never runs it. The headers are those of the toolkit wheels that the
-running Python has, or of the folders given with --include.
+A development tool (it needs libclang); the build never runs it. The headers are those of the toolkit wheels
+that the running Python has, or of the folders given with --include.
 """
 
 from __future__ import annotations
@@ -46,11 +46,14 @@ def propose_nvml(known: ApiList, includes: list[Path]) -> tuple[ApiList, list[st
 
 
 def main(arguments: list[str] | None = None) -> int:
+    """Compares or extends the list; 1 if --check found differences, 2 if there are no headers to read."""
     parser = argparse.ArgumentParser(description=__doc__)
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--check", action="store_true", help="print differences, and fail if there are any")
     action.add_argument("--write", action="store_true", help="add what is new, keep what people annotated")
-    parser.add_argument("--include", type=Path, action="append", help="folder with cuda.h (default: installed wheels)")
+    parser.add_argument(
+        "--include", type=Path, action="append", help="folder with cuda.h (default: installed wheels)"
+    )
     parser.add_argument("--list", type=Path, default=HERE, help="folder of the list (default: this one)")
     options = parser.parse_args(arguments)
     includes = sorted(options.include or installed_toolkits(), key=headers.toolkit_version)

@@ -1,7 +1,8 @@
 // The default stream of a call that came in through a `_ptds` or `_ptsz` symbol is the calling thread's.
 //
-// Where a function takes a stream, the generated variant passes CU_STREAM_PER_THREAD in place of the null stream. Where
-// it takes none (a synchronous copy), the variant opens a scope, and the driver asks default_stream_is_per_thread().
+// Where a function takes a stream, the generated variant passes CU_STREAM_PER_THREAD in place of the null
+// stream. Where it takes none (a synchronous copy), the variant opens a scope, and the driver asks
+// default_stream_is_per_thread().
 #pragma once
 
 #include <cstdint>
@@ -10,7 +11,9 @@ namespace aliquot::api {
 
 inline thread_local bool per_thread_default_scope = false;
 
-inline bool default_stream_is_per_thread() noexcept { return per_thread_default_scope; }
+inline bool default_stream_is_per_thread() noexcept {
+  return per_thread_default_scope;
+}
 
 class PerThreadDefaultScope {
  public:
@@ -29,4 +32,4 @@ Stream per_thread(Stream stream) noexcept {
   return stream != nullptr ? stream : reinterpret_cast<Stream>(std::uintptr_t{2});
 }
 
-}  // namespace aliquot::api
+} // namespace aliquot::api

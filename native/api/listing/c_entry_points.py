@@ -1,4 +1,4 @@
-"""C text for the list's functions: prototypes, X-macros, weak definitions, and the table of `cuGetProcAddress`."""
+"""C text for the list's functions: prototypes, X-macros, weak definitions, answers of `cuGetProcAddress`."""
 
 from __future__ import annotations
 
@@ -22,23 +22,27 @@ class EntryPoint:
 
     @property
     def is_thread_variant(self) -> bool:
+        """True for a `_ptds` or `_ptsz` symbol."""
         return self.variant != "none"
 
     @property
     def base_symbol(self) -> str:
+        """The symbol whose implementation a stream variant shares; its own name for any other."""
         return self.abi.symbol
 
     @property
     def arguments(self) -> str:
+        """The parameters' names, as a call passes them."""
         return ", ".join(param.name for param in self.abi.params)
 
     @property
     def prototype(self) -> str:
+        """The C declaration, without the semicolon."""
         return f"{declaration(self.abi.result, self.symbol)}({parameter_list(self.abi.params)})"
 
 
 def entry_points(api: ApiList) -> list[EntryPoint]:
-    """Every exported symbol in alphabetical order; the position is the symbol's index in all generated tables."""
+    """Every exported symbol in alphabetical order; its position is its index in all generated tables."""
     found: list[EntryPoint] = []
     for function in api.functions.values():
         for abi in function.abis:
@@ -49,13 +53,17 @@ def entry_points(api: ApiList) -> list[EntryPoint]:
 
 
 def prototypes(api: ApiList) -> str:
+    """Declarations of all exported symbols."""
     return "".join(f"{entry.prototype};\n" for entry in entry_points(api))
 
 
 X_MACRO_HELP = """// {macro}(index, symbol, base, family, variant, result, parameters, arguments)
-//   index       position in all generated tables       base      name without version and stream suffix
-//   family      file of the list it stands in          variant   none, ptds or ptsz
-//   parameters  (int a, char *b), or (void)            arguments (a, b), or ()
+//   index       position in all generated tables
+//   base        name without version and stream suffix
+//   family      file of the list it stands in
+//   variant     none, ptds or ptsz
+//   parameters  (int a, char *b), or (void)
+//   arguments   (a, b), or ()
 #ifndef {macro}
 #error "define {macro} before including this file"
 #endif
@@ -63,27 +71,30 @@ X_MACRO_HELP = """// {macro}(index, symbol, base, family, variant, result, param
 
 
 def x_macros(api: ApiList, prefix: str) -> str:
+    """One macro call for each exported symbol, with all that a trampoline needs."""
     macro = f"ALIQUOT_{prefix}_ENTRY_POINT"
     lines = [X_MACRO_HELP.format(macro=macro)]
     for index, entry in enumerate(entry_points(api)):
-        lines.append(
-            f"{macro}({index}, {entry.symbol}, {entry.function.name}, {entry.function.family}, {entry.variant}, "
-            f"{entry.abi.result}, ({parameter_list(entry.abi.params)}), ({entry.arguments}))\n"
-        )
+        where = f"{index}, {entry.symbol}, {entry.function.name}, {entry.function.family}, {entry.variant}"
+        call = f"{entry.abi.result}, ({parameter_list(entry.abi.params)}), ({entry.arguments})"
+        lines.append(f"{macro}({where}, {call})\n")
     return "".join([*lines, f"#undef {macro}\n"])
 
 
 def version_script(api: ApiList) -> str:
-    """What leaves a library of ours: the API, and names of our own for the tools that know us. Nothing of the runtime:
-    an exported operator new would take the place of the host program's."""
+    """What leaves a library of ours: the API, and names of our own for the tools that know us.
+
+    Nothing of the C++ runtime: an exported operator new would take the place of the host program's.
+    """
     names = "".join(f"    {entry.symbol};\n" for entry in entry_points(api))
     return f"{{\n  global:\n{names}    aliquot_*;\n  local: *;\n}};\n"
 
 
 # -- weak definitions
 
-STUBS_HEAD = """// Every exported symbol as a weak definition. A plain symbol is an alias of a private function that says "not
-// supported"; a stream variant calls the plain one. A strong definition elsewhere takes the symbol's place.
+STUBS_HEAD = """// Every exported symbol as a weak definition. A plain symbol is an alias of a private
+// function that says "not supported"; a stream variant calls the plain one. A strong definition takes the
+// symbol's place.
 #include "aliquot/{name}_abi.h"
 #include "native/api/exported_symbols.hpp"
 #include "native/api/per_thread_default.hpp"
@@ -100,13 +111,17 @@ STUBS_HEAD = """// Every exported symbol as a weak definition. A plain symbol is
 
 
 def stubs(api: ApiList, name: str) -> str:
+    """Weak definitions of all exported symbols, and the table that tells which of them were overridden."""
     entries = entry_points(api)
     parts = [STUBS_HEAD.format(name=name), 'extern "C" {\n']
     for entry in entries:
         parts.append(_wrapper(entry) if entry.is_thread_variant else _stub(entry))
-    parts.append("}  // extern \"C\"\n\nnamespace aliquot::api {\nnamespace {\n\n")
+    parts.append('}  // extern "C"\n\nnamespace aliquot::api {\nnamespace {\n\n')
     parts.append(_symbol_table(entries))
-    parts.append(f"\n}}  // namespace\n\nstd::span<const ExportedSymbol> {name}_symbols() noexcept {{ return kSymbols; }}\n")
+    parts.append(
+        f"\n}}  // namespace\n\n"
+        f"std::span<const ExportedSymbol> {name}_symbols() noexcept {{ return kSymbols; }}\n"
+    )
     parts.append("\n}  // namespace aliquot::api\n")
     return "".join(parts)
 
@@ -130,7 +145,7 @@ def _not_supported(result: str) -> str:
 
 
 def _wrapper(entry: EntryPoint) -> str:
-    """A stream variant: the null stream is the calling thread's, in whichever way the function takes a stream."""
+    """A stream variant: the null stream is the calling thread's, however the function takes a stream."""
     field = entry.abi.stream_field
     arguments = ", ".join(
         f"aliquot::api::per_thread({p.name})" if p.type == STREAM_TYPE else p.name for p in entry.abi.params
@@ -144,7 +159,7 @@ def _wrapper(entry: EntryPoint) -> str:
 
 
 def _field_wrapper_body(entry: EntryPoint, name: str, member: str) -> Iterator[str]:
-    """The stream is inside a struct that belongs to the caller: call with a copy that names the thread's stream."""
+    """The stream is in a struct that belongs to the caller: a copy names the thread's stream."""
     type_ = next(p.type for p in entry.abi.params if p.name == name).removeprefix("const ").rstrip(" *")
     arguments = ", ".join("&copy" if p.name == name else p.name for p in entry.abi.params)
     yield f"  if ({name} == nullptr) return {entry.base_symbol}({entry.arguments});"
@@ -155,13 +170,17 @@ def _field_wrapper_body(entry: EntryPoint, name: str, member: str) -> Iterator[s
 
 def _symbol_table(entries: list[EntryPoint]) -> str:
     index = {entry.symbol: position for position, entry in enumerate(entries)}
-    lines = ["constexpr ExportedSymbol kSymbols[] = {\n"]
+    lines = ["const ExportedSymbol kSymbols[] = {\n"]
     for entry in entries:
-        plain = "nullptr" if entry.is_thread_variant else f"function_address(&aliquot_unimplemented_{entry.symbol})"
+        plain = (
+            "nullptr"
+            if entry.is_thread_variant
+            else f"function_address(&aliquot_unimplemented_{entry.symbol})"
+        )
         base = index[entry.base_symbol]
         lines.append(f'    {{"{entry.symbol}", "{entry.function.family}", ')
         lines.append(f"function_address(&{entry.symbol}), {plain}, {base}}},\n")
-    return "".join([*lines, "};\n"]).replace("constexpr", "const")
+    return "".join([*lines, "};\n"])
 
 
 # -- cuGetProcAddress

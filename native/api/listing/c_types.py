@@ -1,6 +1,7 @@
 """C text for the list's types: one header that C and C++ can read, in an order in which each type is known.
 
-Enums have a fixed underlying type in C++, so that a value newer than the list, or a hostile one, is an ordinary number.
+Enums have a fixed underlying type in C++, so that a value newer than the list, or a hostile one, is an
+ordinary number.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ def declaration(type_: str, name: str, array: tuple[str, ...] = ()) -> str:
 
 
 def parameter_list(params: tuple[Param, ...]) -> str:
+    """The parameters as a prototype lists them; "void" for none."""
     return ", ".join(declaration(p.type, p.name) for p in params) or "void"
 
 
@@ -33,6 +35,7 @@ class TypeWriter:
         self._lines: list[str] = []
 
     def text(self) -> str:
+        """All types of the API."""
         for name in self._all_names():
             self._write(name)
         return "\n".join(self._lines) + "\n"
@@ -118,4 +121,5 @@ def _enum(enum: Enum) -> str:
 
 
 def constants(api: ApiList) -> str:
+    """The API's constants as macros."""
     return "".join(f"#define {name} {value}\n" for name, value in api.constants.items())

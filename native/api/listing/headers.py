@@ -1,7 +1,7 @@
 """Reads a vendor's headers with libclang (a development-only package) into the list's model.
 
-Facts of the ABI only: names, types, values, sizes, versions. Comments are used for one thing, the documentation group
-that a prototype stands in, from which a new function's family is proposed.
+Facts of the ABI only: names, types, values, sizes, versions. Comments are used for one thing, the
+documentation group that a prototype stands in, from which a new function's family is proposed.
 """
 
 from __future__ import annotations
@@ -16,18 +16,21 @@ from clang import cindex
 
 from .model import Abi, ApiList, Callback, Enum, Field, Function, Param, Record
 
-# Types of OpenGL, EGL and VDPAU that the interoperability headers mention, so that those need not be installed.
+# Types of OpenGL, EGL and VDPAU that the interoperability headers mention, so that none need be installed.
 # Their widths are fixed by the Khronos registry (GLuint, GLenum, EGLint) and by vdpau.h.
 _SHIMS = {
     "GL/gl.h": "typedef unsigned int GLuint; typedef unsigned int GLenum;",
-    "EGL/egl.h": "typedef int EGLint; typedef void *EGLStreamKHR; typedef void *EGLImageKHR; typedef void *EGLSyncKHR;",
+    "EGL/egl.h": "typedef int EGLint; typedef void *EGLStreamKHR; typedef void *EGLImageKHR;"
+    "typedef void *EGLSyncKHR;",
     "EGL/eglext.h": "",
     "vdpau/vdpau.h": "typedef unsigned int VdpDevice; typedef unsigned int VdpVideoSurface;"
     "typedef unsigned int VdpOutputSurface; typedef unsigned int VdpFuncId; typedef int VdpStatus;"
-    "typedef VdpStatus VdpGetProcAddress(VdpDevice device, VdpFuncId function_id, void **function_pointer);",
+    "typedef VdpStatus VdpGetProcAddress(VdpDevice device, VdpFuncId function_id,"
+    " void **function_pointer);",
     "stddef.h": "typedef unsigned long size_t;",
     "stdlib.h": "#include <stddef.h>",
-    "stdint.h": "typedef signed char int8_t; typedef short int16_t; typedef int int32_t; typedef long int64_t;"
+    "stdint.h": "typedef signed char int8_t; typedef short int16_t; typedef int int32_t;"
+    "typedef long int64_t;"
     "typedef unsigned char uint8_t; typedef unsigned short uint16_t; typedef unsigned int uint32_t;"
     "typedef unsigned long uint64_t;",
 }
@@ -161,7 +164,11 @@ class _Reader:
             if name != tag:
                 api.aliases.setdefault(name, known.name)
             return
-        values = {c.spelling: c.enum_value for c in declaration.get_children() if c.kind.name == "ENUM_CONSTANT_DECL"}
+        values = {
+            c.spelling: c.enum_value
+            for c in declaration.get_children()
+            if c.kind.name == "ENUM_CONSTANT_DECL"
+        }
         api.enums.setdefault(name, Enum(name, values, tag))
 
     def _take_record(self, api: ApiList, name: str, declaration: Any) -> None:
@@ -243,7 +250,7 @@ class _Reader:
             bases.setdefault(split_symbol(symbol)[0], []).append(symbol)
         for base, symbols in bases.items():
             introduced = _introduced(base, symbols, versions.get(base, []))
-            # The first declaration stands in the documentation; old ABIs are declared at the end of the header.
+            # The first declaration stands in the documentation; old ABIs come at the end of the header.
             group = prototypes[symbols[0]].group
             api.functions[base] = Function(base, group, _abis(symbols, introduced, prototypes))
 
@@ -278,7 +285,9 @@ def _introduced(base: str, symbols: list[str], versions: list[tuple[int, str | N
     """Pairs the symbols of one base with the versions that cudaTypedefs.h names for it, in order of age."""
     result: dict[str, int] = {}
     for variant in (None, "ptds", "ptsz"):
-        ordered = sorted((s for s in symbols if split_symbol(s)[2] == variant), key=lambda s: split_symbol(s)[1])
+        ordered = sorted(
+            (s for s in symbols if split_symbol(s)[2] == variant), key=lambda s: split_symbol(s)[1]
+        )
         known = sorted(version for version, v in versions if v == variant)
         if len(ordered) != len(known):
             raise HeaderError(f"{base}: symbols {ordered} and versions {known} do not pair")
@@ -291,8 +300,8 @@ def _abis(symbols: list[str], introduced: dict[str, int], prototypes: dict[str, 
     abis = []
     for symbol in plain:
         prototype = prototypes[symbol]
-        thread = {v: introduced.get(f"{symbol}_{v}") for v in ("ptds", "ptsz")}
-        abis.append(Abi(symbol, introduced[symbol], prototype.result, prototype.params, **thread))
+        ptds, ptsz = introduced.get(f"{symbol}_ptds"), introduced.get(f"{symbol}_ptsz")
+        abis.append(Abi(symbol, introduced[symbol], prototype.result, prototype.params, ptds, ptsz))
     return abis
 
 
@@ -348,7 +357,11 @@ def _is_handle(kind: Any) -> bool:
 def _defined_in(declaration: Any, field: Any) -> bool:
     """True where the record is defined right in the declaration of `field`: C gives such a tag file scope."""
     inside = declaration.extent.start.offset >= field.extent.start.offset
-    return declaration.kind.name in ("STRUCT_DECL", "UNION_DECL") and inside and declaration.extent.end.offset <= field.extent.end.offset
+    return (
+        declaration.kind.name in ("STRUCT_DECL", "UNION_DECL")
+        and inside
+        and declaration.extent.end.offset <= field.extent.end.offset
+    )
 
 
 def _is_function_like(cursor: Any) -> bool:

@@ -32,20 +32,19 @@ class Param:
 
     @property
     def is_pointer(self) -> bool:
+        """Whether the callee is given an address; handles and callbacks are values."""
         return self.type.endswith("*")
-
-    def same_abi(self, other: Param) -> bool:
-        return self.type == other.type
 
 
 @dataclass(frozen=True)
 class Abi:
     """One exported symbol of a function and the CUDA version (major*1000 + minor*10) that introduced it.
 
-    `ptds` or `ptsz` is the version that introduced the variant for the per-thread default stream, whose symbol has
-    that suffix. `until` is the last toolkit whose headers declared the symbol, where newer ones do not. `stream_field`
-    says where a stream hides inside a struct parameter, as in "config.hStream". `lookup` is false for an exported
-    symbol that `cuGetProcAddress` does not know.
+    `ptds` or `ptsz` is the version that introduced the variant for the per-thread default stream, whose
+    symbol has that suffix. `until` is the last toolkit whose headers declared the symbol, where newer ones do
+    not. `stream_field` says where a stream hides inside a struct parameter, as in "config.hStream". `lookup`
+    is false for an exported symbol that `cuGetProcAddress` does not know. For NVML, `since` is the number in
+    the suffix.
     """
 
     symbol: str
@@ -61,15 +60,18 @@ class Abi:
 
     @property
     def thread_variant(self) -> str | None:
+        """ "ptds", "ptsz", or None where there is no variant for the per-thread default stream."""
         return next((v for v in THREAD_VARIANTS if getattr(self, v) is not None), None)
 
     @property
     def thread_symbol(self) -> str | None:
+        """Name of the variant for the per-thread default stream."""
         variant = self.thread_variant
         return f"{self.symbol}_{variant}" if variant else None
 
     @property
     def thread_since(self) -> int | None:
+        """CUDA version that introduced that variant."""
         variant = self.thread_variant
         return getattr(self, variant) if variant else None
 
@@ -85,7 +87,7 @@ class Function:
 
 @dataclass(frozen=True)
 class Field:
-    """A member of a record. `inline` names a nested record without a tag; `array` holds dimensions, outermost first."""
+    """A member of a record. `inline` names a record defined in place; `array` holds its dimensions."""
 
     name: str
     type: str = ""
@@ -108,6 +110,8 @@ class Record:
 
 @dataclass(frozen=True)
 class Enum:
+    """An enumeration: names and values, in the order of the values."""
+
     name: str
     values: dict[str, int]
     tag: str | None = None
@@ -125,13 +129,17 @@ class Callback:
 
 @dataclass
 class ApiList:
+    """All that the list says about one API."""
+
     functions: dict[str, Function] = field(default_factory=dict)
     handles: dict[str, str] = field(default_factory=dict)  # typedef name -> tag of the incomplete struct
     aliases: dict[str, str] = field(default_factory=dict)
     enums: dict[str, Enum] = field(default_factory=dict)
     records: dict[str, Record] = field(default_factory=dict)
     callbacks: dict[str, Callback] = field(default_factory=dict)
-    constants: dict[str, str] = field(default_factory=dict)  # macro, with its parameters if any -> replacement
+    constants: dict[str, str] = field(
+        default_factory=dict
+    )  # macro, with its parameters if any -> replacement
 
     def symbols(self) -> dict[str, tuple[Function, Abi]]:
         """Every exported symbol, thread variants included, with where it comes from."""

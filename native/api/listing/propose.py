@@ -1,7 +1,7 @@
 """Turns what headers say into proposals for the list: families and directions by convention, versions merged.
 
-A proposal never overrides what a person wrote: directions, sizes, families and notes in the list stay, only facts of
-the ABI (types, values, versions) are compared.
+A proposal never overrides what a person wrote: directions, sizes, families and notes in the list stay, only
+facts of the ABI (types, values, versions) are compared.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _ARRAY_FAMILY = re.compile(r"cu(Array|MipmappedArray)")
 
 
 def propose_family(name: str, group: str) -> str:
-    """The family of a new function: its documentation group, cut finer where one group holds several topics."""
+    """The family of a new function: its documentation group, cut finer where that holds several topics."""
     if name.startswith("cuIpc"):
         return "ipc"
     if _ARRAY_FAMILY.match(name):
@@ -162,13 +162,16 @@ def _merge_abi(known: Abi | None, abi: Abi) -> Abi:
         return abi
     params = abi.params
     if [p.type for p in known.params] == [p.type for p in abi.params]:
-        params = tuple(replace(k, name=p.name) if k.name != p.name else k for k, p in zip(known.params, abi.params))
+        params = tuple(
+            replace(k, name=p.name) if k.name != p.name else k
+            for k, p in zip(known.params, abi.params, strict=True)
+        )
     facts = {"since": abi.since, "result": abi.result, "params": params, "ptds": abi.ptds, "ptsz": abi.ptsz}
     return replace(known, **facts)
 
 
 def mark_removed(api: ApiList, toolkits: dict[int, ApiList]) -> list[str]:
-    """Notes the last toolkit that declared what the newest of `toolkits` does not: real drivers go on exporting it."""
+    """Notes the last toolkit that declared what the newest does not: real drivers go on exporting it."""
     newest = toolkits[max(toolkits)].symbols()
     changes: list[str] = []
     for function in api.functions.values():

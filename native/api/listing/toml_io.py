@@ -1,7 +1,8 @@
 """The list as TOML files: reading with the standard library, writing in one canonical form.
 
-A folder holds one API: `<family>.toml` with functions, `types/*.toml` with everything else. Writing is deterministic and
-keeps every annotation that the model knows; TOML comments are not kept, so remarks go into `note`.
+A folder holds one API: `<family>.toml` with functions, `types/*.toml` with everything else. Writing is
+deterministic and keeps every annotation that the model knows; TOML comments are not kept, so remarks go into
+`note`.
 """
 
 from __future__ import annotations
@@ -165,7 +166,13 @@ def _record_text(record: Record) -> str:
     lines += [f"size = {record.size}", f"align = {record.align}", "fields = ["]
     for f in record.fields:
         array = [int(n) if n.isdigit() else n for n in f.array] or None
-        pairs = [("name", f.name), ("type", f.type or None), ("inline", f.inline), ("array", array), ("bits", f.bits)]
+        pairs = [
+            ("name", f.name),
+            ("type", f.type or None),
+            ("inline", f.inline),
+            ("array", array),
+            ("bits", f.bits),
+        ]
         lines.append(f"  {_inline(pairs)},")
     return "\n".join([*lines, "]"]) + "\n"
 

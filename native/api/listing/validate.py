@@ -53,7 +53,13 @@ def _param_problems(api: ApiList, abi: Abi, param: Param) -> Iterator[str]:
         yield f"{where}: an address that is not followed has no size"
     if param.type in ("void *", "const void *") and param.dir != "address" and not param.bytes:
         yield f"{where}: untyped data needs its size in bytes"
-    known = {p.name for p in abi.params} | _EXPRESSION_WORDS | set(api.enums) | set(api.records) | set(api.aliases)
+    known = (
+        {p.name for p in abi.params}
+        | _EXPRESSION_WORDS
+        | set(api.enums)
+        | set(api.records)
+        | set(api.aliases)
+    )
     for word in IDENTIFIER.findall(_without_members(param.bytes or param.count or "")):
         if word not in known and not word.startswith("CU_") and not word.startswith("NVML_"):
             yield f"{where}: the size names {word}, which is no parameter"
