@@ -22,6 +22,7 @@ constexpr std::uint64_t kLookNs = 20 * kMs;     // a turn seen for this long mak
 constexpr std::uint64_t kOverrunNs =
     250 * kMs;                               // a live holder that does not poll for this long loses its turn
 constexpr std::uint64_t kSettleNs = 1 * kMs; // busy time is booked at least this often while polling
+constexpr std::uint64_t kDebtSlices = 20;    // more overrun than this is forgiven
 constexpr std::uint64_t kMergeNs = 20'000;   // runs of one process this close make one interval
 
 constexpr std::uint64_t owner_word(std::uint64_t turn, std::uint32_t holder) {
@@ -56,8 +57,11 @@ void futex_wake(Word& word, std::uint32_t bits) noexcept {
   ::syscall(SYS_futex, futex_word(word), FUTEX_WAKE_BITSET, INT_MAX, nullptr, nullptr, bits);
 }
 
+// Times of other threads may be a little ahead. One far ahead is no time, and counts as long ago.
 std::uint64_t since(std::uint64_t now, std::uint64_t then) noexcept {
-  return now > then ? now - then : 0;
+  if (now >= then)
+    return now - then;
+  return then - now < kForgetNs ? 0 : ~std::uint64_t{0};
 }
 
 } // namespace
@@ -117,7 +121,12 @@ bool Engine::should_yield() noexcept {
   usage_.last_seen.store(now, std::memory_order_relaxed);
   if (since(now, accounted_.load(std::memory_order_relaxed)) >= kSettleNs)
     settle(now);
-  return now >= slice_end_.load(std::memory_order_relaxed) && others_wait();
+  if (now < slice_end_.load(std::memory_order_relaxed))
+    return false;
+  if (others_wait())
+    return true;
+  nobody_waited_.store(now, std::memory_order_relaxed);
+  return false;
 }
 
 // ---- taking a turn
@@ -223,7 +232,9 @@ void Engine::accept(std::uint64_t word) noexcept {
   usage_.last_seen.store(now, std::memory_order_relaxed);
   usage_.turn.store(word, std::memory_order_relaxed);
   accounted_.store(now, std::memory_order_relaxed);
-  slice_end_.store(now + slice_ns_, std::memory_order_relaxed);
+  const std::uint64_t repaid = std::min(debt_, slice_ns_ - slice_ns_ / 4);
+  debt_ -= repaid;
+  slice_end_.store(now + slice_ns_ - repaid, std::memory_order_relaxed);
   turn_.store(word, std::memory_order_relaxed);
 }
 
@@ -245,8 +256,19 @@ void Engine::pass_turn() noexcept {
     usage_.run_start.store(0, std::memory_order_relaxed);
     return;
   }
-  if (next != kMaxProcesses)
+  if (next != kMaxProcesses) {
     flush_run();
+    owe(now);
+  }
+}
+
+// A turn that ran over its slice while others waited (a host core was busy, a kernel could not be suspended)
+// makes the next ones shorter, so that shares stay equal.
+void Engine::owe(std::uint64_t now_ns) noexcept {
+  const std::uint64_t due =
+      std::max(slice_end_.load(std::memory_order_relaxed), nobody_waited_.load(std::memory_order_relaxed));
+  if (now_ns > due)
+    debt_ = std::min(debt_ + (now_ns - due), kDebtSlices * slice_ns_);
 }
 
 // Gives the turn `word` to the next in line, or to nobody. False if it is no longer that turn.

@@ -13,7 +13,8 @@
 //   time-engine N | time-poll N | time-reserve N   nanoseconds a call
 //   exec                     replaces the program by `sleep`
 //   churn SEED               random work until it is killed; answers nothing
-#include <chrono>
+#include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -22,8 +23,8 @@
 #include <sstream>
 #include <string>
 #include <sys/wait.h>
-#include <thread>
 #include <unistd.h>
+#include <vector>
 
 #include "native/simgpu/machine/clock.hpp"
 #include "native/simgpu/machine/machine.hpp"
@@ -63,13 +64,18 @@ void work(Machine& machine, std::uint32_t card, std::uint64_t us) {
   }
 }
 
+std::uint64_t left_us(std::uint64_t end_ns) {
+  const std::uint64_t now = monotonic_ns();
+  return now < end_ns ? (end_ns - now) / 1000 : 0;
+}
+
 unsigned spin(Machine& machine, std::uint32_t card, std::uint64_t ms, std::uint64_t us) {
   const std::uint64_t end = monotonic_ns() + ms * 1'000'000;
   unsigned turns = 0;
   while (monotonic_ns() < end) {
     machine.engine_acquire(card, kNever);
     ++turns;
-    work(machine, card, us);
+    work(machine, card, std::min(us, left_us(end)));
     machine.engine_release(card);
   }
   return turns;
