@@ -1,0 +1,71 @@
+// Hooks of arrays and mipmapped arrays, which are charged the bytes of their texels. The driver's own tiling may take
+// some more, and does not say how much.
+#include "native/limiter/cuda/array_size.hpp"
+#include "native/limiter/cuda/charging.hpp"
+#include "native/limiter/cuda/physical_size.hpp"
+
+namespace aliquot::limiter {
+namespace {
+
+template <typename Array, typename Call, typename Undo>
+CUresult array(Array* handle, const ArrayShape& shape, Call call, Undo undo) noexcept {
+  std::uint64_t bytes = 0;
+  if (!array_bytes(shape, bytes) || bytes == 0) return in_driver(call);
+  const std::uint64_t size = physical_size(bytes);
+  return charged(&Limiter::handles, handle, size, call, [size] { return size; }, undo);
+}
+
+template <typename Descriptor> ArrayShape shape_of(const Descriptor* descriptor, unsigned levels) noexcept {
+  if (descriptor == nullptr) return {};
+  ArrayShape shape{descriptor->Width, descriptor->Height, 0, descriptor->Format, descriptor->NumChannels, levels};
+  if constexpr (requires { descriptor->Depth; }) {
+    shape.depth = descriptor->Depth;
+    shape.takes_memory = (descriptor->Flags & (CUDA_ARRAY3D_SPARSE | CUDA_ARRAY3D_DEFERRED_MAPPING)) == 0;
+  }
+  return shape;
+}
+
+template <typename Descriptor, typename Call>
+CUresult plain_array(CUarray* handle, const Descriptor* descriptor, Call call) noexcept {
+  return array(handle, shape_of(descriptor, 1), call, [&] { return driver().cuArrayDestroy(*handle); });
+}
+
+}  // namespace
+}  // namespace aliquot::limiter
+
+using namespace aliquot::limiter;
+
+extern "C" {
+
+ALIQUOT_EXPORT CUresult cuArrayCreate_v2(CUarray* handle, const CUDA_ARRAY_DESCRIPTOR* descriptor) {
+  return plain_array(handle, descriptor, [&] { return driver().cuArrayCreate_v2(handle, descriptor); });
+}
+
+ALIQUOT_EXPORT CUresult cuArrayCreate(CUarray* handle, const CUDA_ARRAY_DESCRIPTOR_v1* descriptor) {
+  return plain_array(handle, descriptor, [&] { return driver().cuArrayCreate(handle, descriptor); });
+}
+
+ALIQUOT_EXPORT CUresult cuArray3DCreate_v2(CUarray* handle, const CUDA_ARRAY3D_DESCRIPTOR* descriptor) {
+  return plain_array(handle, descriptor, [&] { return driver().cuArray3DCreate_v2(handle, descriptor); });
+}
+
+ALIQUOT_EXPORT CUresult cuArray3DCreate(CUarray* handle, const CUDA_ARRAY3D_DESCRIPTOR_v1* descriptor) {
+  return plain_array(handle, descriptor, [&] { return driver().cuArray3DCreate(handle, descriptor); });
+}
+
+ALIQUOT_EXPORT CUresult cuMipmappedArrayCreate(CUmipmappedArray* handle, const CUDA_ARRAY3D_DESCRIPTOR* descriptor,
+                                               unsigned int levels) {
+  return array(
+      handle, shape_of(descriptor, levels),
+      [&] { return driver().cuMipmappedArrayCreate(handle, descriptor, levels); },
+      [&] { return driver().cuMipmappedArrayDestroy(*handle); });
+}
+
+ALIQUOT_EXPORT CUresult cuArrayDestroy(CUarray handle) {
+  return refunded(&Limiter::handles, as_key(handle), [&] { return driver().cuArrayDestroy(handle); });
+}
+
+ALIQUOT_EXPORT CUresult cuMipmappedArrayDestroy(CUmipmappedArray handle) {
+  return refunded(&Limiter::handles, as_key(handle), [&] { return driver().cuMipmappedArrayDestroy(handle); });
+}
+}

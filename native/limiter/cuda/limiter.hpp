@@ -1,0 +1,116 @@
+// The limiter of this process: what the hooks share. It exists from the first successful cuInit on.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "aliquot/cuda_abi.h"
+#include "native/limiter/cuda/allocation_table.hpp"
+#include "native/limiter/cuda/pool_book.hpp"
+#include "native/limiter/cuda/virtual_memory_book.hpp"
+#include "native/limiter/region/ledger.hpp"
+
+namespace aliquot::limiter {
+
+// The slice's number of a device that is not in the slice: nothing may be allocated there.
+inline constexpr unsigned kNoDevice = layout::kMaxDevices;
+
+// Where a call acts: the calling thread's current context.
+struct Place {
+  CUcontext context = nullptr;
+  unsigned device = kNoDevice;  // the slice's number of it
+};
+
+class Limiter {
+ public:
+  Limiter(SliceRegion& region, Ledger& ledger) noexcept : region_(region), ledger_(ledger) {}
+
+  // Learns which of the driver's devices are the slice's. After a successful cuInit of the driver.
+  void map_devices() noexcept;
+  unsigned device_of(CUdevice ordinal) const noexcept;
+  // False where the calling thread has no usable context; the driver will say so itself.
+  bool current_place(Place& place) noexcept;
+  bool place_of(CUcontext context, Place& place) noexcept;
+  // What a thread remembers of contexts is no longer so.
+  void forget_contexts() noexcept { context_epoch_.fetch_add(1, std::memory_order_relaxed); }
+
+  // As Ledger::reserve; before it gives up, what pools gave back to the device by themselves is refunded.
+  bool reserve(unsigned device, std::uint64_t bytes) noexcept;
+  void release(unsigned device, std::uint64_t bytes) noexcept { ledger_.release(device, bytes); }
+  void release(const BytesByDevice& bytes) noexcept;
+  VramUse use(unsigned device) noexcept;
+  // Counts and logs an allocation over the limit, and returns what the program is told.
+  CUresult refuse(unsigned device, std::uint64_t bytes) noexcept;
+
+  layout::Counters& counters() noexcept { return ledger_.counters(); }
+  SliceRegion& region() noexcept { return region_; }
+  Ledger& ledger() noexcept { return ledger_; }
+
+  AllocationTable memory;   // by address
+  AllocationTable handles;  // arrays and mipmaps, by handle
+  PoolBook pools{*this};
+  VirtualMemoryBook virtual_memory{*this};
+
+ private:
+  static constexpr int kMaxOrdinals = 64;
+
+  SliceRegion& region_;
+  Ledger& ledger_;
+  std::atomic<std::uint32_t> context_epoch_{1};
+  std::atomic<std::uint8_t> device_of_[kMaxOrdinals] = {};  // the slice's number plus 1; 0: not in the slice
+};
+
+namespace detail {
+extern std::atomic<Limiter*> limiter;
+}
+
+// Null before cuInit, and in a forked child, whose parent's limiter is not its own.
+inline Limiter* limiter() noexcept { return detail::limiter.load(std::memory_order_acquire); }
+
+// Makes it, if it is not there. Null where the process is in no usable slice.
+Limiter* attach_limiter() noexcept;
+
+// Set while a memory hook is in the driver. What the driver allocates by calling its own exported functions belongs
+// to the call that is being accounted, and reaches the driver as it is.
+class InsideDriver {
+ public:
+  InsideDriver() noexcept : before_(inside_) { inside_ = true; }
+  ~InsideDriver() { inside_ = before_; }
+  InsideDriver(const InsideDriver&) = delete;
+  InsideDriver& operator=(const InsideDriver&) = delete;
+  static bool here() noexcept { return inside_; }
+
+ private:
+  static thread_local bool inside_ [[gnu::tls_model("initial-exec")]];
+  const bool before_;
+};
+
+template <typename Call>
+CUresult in_driver(Call call) noexcept {
+  const InsideDriver inside;
+  return call();
+}
+
+// Bytes that are reserved for one driver call: committed when it gave the memory, rolled back otherwise.
+class Reservation {
+ public:
+  Reservation(Limiter& limiter, unsigned device, std::uint64_t bytes) noexcept
+      : limiter_(limiter), device_(device), bytes_(bytes), held_(limiter.reserve(device, bytes)) {}
+  ~Reservation() {
+    if (held_) limiter_.release(device_, bytes_);
+  }
+  Reservation(const Reservation&) = delete;
+  Reservation& operator=(const Reservation&) = delete;
+  explicit operator bool() const noexcept { return held_; }
+  // Makes it larger or smaller; false, and nothing changed, where it cannot be made larger.
+  bool resize(std::uint64_t bytes) noexcept;
+  void commit() noexcept { held_ = false; }
+
+ private:
+  Limiter& limiter_;
+  unsigned device_;
+  std::uint64_t bytes_;
+  bool held_;
+};
+
+}  // namespace aliquot::limiter

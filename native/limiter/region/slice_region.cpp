@@ -1,0 +1,103 @@
+#include "native/limiter/region/slice_region.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <fcntl.h>
+#include <new>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace aliquot::limiter {
+namespace {
+
+constexpr char kMountedFolder[] = "/run/aliquot/slice";
+
+// Maps the first `size` bytes of a regular file that has at least as many. A link is not followed.
+void* map_file(int folder, const char* name, std::size_t size, bool writable, const char*& problem) noexcept {
+  const int access = writable ? O_RDWR : O_RDONLY;
+  const int descriptor = ::openat(folder, name, access | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  if (descriptor < 0) {
+    problem = errno == EACCES || errno == EPERM ? "this user may not use it" : "it is not there";
+    return nullptr;
+  }
+  struct stat status {};
+  void* mapping = MAP_FAILED;
+  if (::fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode) ||
+      status.st_size < static_cast<off_t>(size)) {
+    problem = "it is damaged";
+  } else {
+    mapping = ::mmap(nullptr, size, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, descriptor, 0);
+    if (mapping == MAP_FAILED) problem = "it cannot be mapped";
+  }
+  ::close(descriptor);
+  return mapping == MAP_FAILED ? nullptr : mapping;
+}
+
+template <typename File>
+bool has_head(const File& file, const char* magic) noexcept {
+  return std::memcmp(file.magic, magic, sizeof file.magic) == 0 && file.version == layout::kVersion &&
+         file.size == sizeof(File);
+}
+
+void copy_path(char (&to)[layout::kPathBytes], const std::uint8_t (&from)[layout::kPathBytes]) noexcept {
+  std::memcpy(to, from, sizeof to);
+  to[sizeof to - 1] = '\0';
+}
+
+}  // namespace
+
+SliceRegion* SliceRegion::open(const char* folder, Access access, const char*& problem) noexcept {
+  const int descriptor = ::open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) {
+    problem = "it is not there";
+    return nullptr;
+  }
+  const bool writes = access == Access::Account;
+  void* limits = map_file(descriptor, "limits", sizeof(layout::Limits), false, problem);
+  void* account = limits == nullptr ? nullptr
+                                    : map_file(descriptor, "account", sizeof(layout::Account), writes, problem);
+  ::close(descriptor);
+  auto* region = new (std::nothrow) SliceRegion;
+  if (region == nullptr || limits == nullptr || account == nullptr) {
+    if (limits != nullptr) ::munmap(limits, sizeof(layout::Limits));
+    if (account != nullptr) ::munmap(account, sizeof(layout::Account));
+    delete region;
+    return nullptr;
+  }
+  region->limits_ = static_cast<const layout::Limits*>(limits);
+  region->account_ = static_cast<layout::Account*>(account);
+  if (!has_head(*region->limits_, layout::kLimitsMagic) || !has_head(*region->account_, layout::kAccountMagic)) {
+    ::munmap(limits, sizeof(layout::Limits));
+    ::munmap(account, sizeof(layout::Account));
+    delete region;
+    problem = "it was made by another version, or is damaged";
+    return nullptr;
+  }
+  copy_path(region->driver_path_, region->limits_->driver_path);
+  copy_path(region->nvml_path_, region->limits_->nvml_path);
+  return region;
+}
+
+unsigned SliceRegion::device_count() const noexcept {
+  return std::min<unsigned>(limits_->device_count, layout::kMaxDevices);
+}
+
+std::uint64_t SliceRegion::vram_limit(unsigned device) const noexcept {
+  if (device >= layout::kMaxDevices) return 0;
+  return std::min(limits_->devices[device].vram_bytes.load(std::memory_order_acquire), kMaxBytes);
+}
+
+bool SliceRegion::allows_unlisted() const noexcept {
+  return (limits_->flags.load(std::memory_order_relaxed) & layout::kFlagAllowUnlisted) != 0;
+}
+
+const char* slice_folder() noexcept {
+  if (::access(kMountedFolder, F_OK) == 0) return kMountedFolder;
+  const char* named = std::getenv("ALIQUOT_SLICE");
+  return named != nullptr && named[0] != '\0' ? named : nullptr;
+}
+
+}  // namespace aliquot::limiter

@@ -1,0 +1,44 @@
+// The shared memory of a slice, mapped and checked. See src/aliquot/limits/layout.toml for what it holds.
+#pragma once
+
+#include <cstdint>
+
+#include "aliquot/slice_layout.hpp"
+
+namespace aliquot::limiter {
+
+class SliceRegion {
+ public:
+  // A process of the slice writes its account; a tool only looks.
+  enum class Access : std::uint8_t { Account, Look };
+
+  // Maps the slice in `folder`. Null, and `problem` a sentence about it, where there is none or it is damaged. What
+  // was mapped stays so until the process ends: hooks on other threads may be reading it.
+  static SliceRegion* open(const char* folder, Access access, const char*& problem) noexcept;
+
+  const layout::Limits& limits() const noexcept { return *limits_; }
+  layout::Account& account() const noexcept { return *account_; }
+
+  // Bounded, whatever the file says by now.
+  unsigned device_count() const noexcept;
+  std::uint64_t vram_limit(unsigned device) const noexcept;
+  bool allows_unlisted() const noexcept;
+  // Null where the slice names none.
+  const char* driver_path() const noexcept { return driver_path_[0] == '/' ? driver_path_ : nullptr; }
+  const char* nvml_path() const noexcept { return nvml_path_[0] == '/' ? nvml_path_ : nullptr; }
+
+ private:
+  const layout::Limits* limits_ = nullptr;
+  layout::Account* account_ = nullptr;
+  char driver_path_[layout::kPathBytes] = {};
+  char nvml_path_[layout::kPathBytes] = {};
+};
+
+// The folder of this process' slice: the one that an administrator mounts at /run/aliquot/slice, else the one that
+// ALIQUOT_SLICE names. Null where there is neither.
+const char* slice_folder() noexcept;
+
+// The most that any count of bytes in the region can mean; what is larger was scribbled.
+inline constexpr std::uint64_t kMaxBytes = (std::uint64_t{1} << 48) - 1;
+
+}  // namespace aliquot::limiter
