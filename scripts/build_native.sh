@@ -17,9 +17,9 @@ if [ "$#" -eq 0 ]; then
 fi
 if ! [ -e "$build/build.ninja" ]; then
   printf 'aliquot: building the native part (the first time takes a few minutes)\n' >&2
+  "$bin/cmake" -S . -B "$build" -G Ninja -DCMAKE_MAKE_PROGRAM="$bin/ninja" \
+      -DPython3_EXECUTABLE="$ALIQUOT_PYTHON" -DALIQUOT_INSTALL_DIR=. -Wno-dev --log-level=WARNING "$@" >/dev/null
 fi
-"$bin/cmake" -S . -B "$build" -G Ninja -DCMAKE_MAKE_PROGRAM="$bin/ninja" \
-    -DPython3_EXECUTABLE="$ALIQUOT_PYTHON" -DALIQUOT_INSTALL_DIR=. --log-level=WARNING "$@" >/dev/null
 "$bin/ninja" -C "$build" --quiet
 rm -rf "$install.new"
 "$bin/cmake" --install "$build" --prefix "$install.new" >/dev/null

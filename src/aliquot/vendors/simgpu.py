@@ -86,7 +86,7 @@ class MachineState:
 
 
 def machine() -> MachineState:
-    """The machine as it is now, made if it was not there. Raises `SimulationError` and `NotInstalledError`."""
+    """The machine as it is now, made if it is not there. Raises `SimulationError` and `NotInstalledError`."""
     answer = _query("show")
     return MachineState(
         home=answer["home"],
