@@ -14,17 +14,22 @@ namespace {
 
 LogLevel level_of_environment() noexcept {
   const char* text = std::getenv("ALIQUOT_LOG");
-  if (text == nullptr) return LogLevel::Warning;
-  if (std::strcmp(text, "error") == 0) return LogLevel::Error;
-  if (std::strcmp(text, "info") == 0) return LogLevel::Info;
-  if (std::strcmp(text, "debug") == 0) return LogLevel::Debug;
+  if (text == nullptr)
+    return LogLevel::Warning;
+  if (std::strcmp(text, "error") == 0)
+    return LogLevel::Error;
+  if (std::strcmp(text, "info") == 0)
+    return LogLevel::Info;
+  if (std::strcmp(text, "debug") == 0)
+    return LogLevel::Debug;
   return LogLevel::Warning;
 }
 
-}  // namespace
+} // namespace
 
 void log_line(LogLevel level, const char* format, ...) noexcept {
-  if (level > level_of_environment()) return;
+  if (level > level_of_environment())
+    return;
   const int saved_errno = errno;
   char line[1024] = "aliquot: ";
   const std::size_t start = std::strlen(line);
@@ -33,9 +38,11 @@ void log_line(LogLevel level, const char* format, ...) noexcept {
   const int written = std::vsnprintf(line + start, sizeof line - start - 1, format, arguments);
   va_end(arguments);
   if (written >= 0) {
-    std::size_t length = start + std::min<std::size_t>(static_cast<std::size_t>(written), sizeof line - start - 2);
+    std::size_t length =
+        start + std::min<std::size_t>(static_cast<std::size_t>(written), sizeof line - start - 2);
     line[length++] = '\n';
-    if (::write(STDERR_FILENO, line, length) < 0) errno = saved_errno;  // a closed stderr is the program's choice
+    if (::write(STDERR_FILENO, line, length) < 0)
+      errno = saved_errno; // a closed stderr is the program's choice
   }
   errno = saved_errno;
 }
@@ -55,4 +62,4 @@ bool LogThrottle::allow(std::uint64_t& held_back) noexcept {
   return true;
 }
 
-}  // namespace aliquot::common
+} // namespace aliquot::common

@@ -12,7 +12,8 @@ class SpinLock {
   void lock() noexcept {
     while (taken_.exchange(true, std::memory_order_acquire)) {
       for (int spins = 0; taken_.load(std::memory_order_relaxed); ++spins) {
-        if (spins >= kSpinsBeforeYield) sched_yield();
+        if (spins >= kSpinsBeforeYield)
+          sched_yield();
       }
     }
   }
@@ -23,4 +24,4 @@ class SpinLock {
   std::atomic<bool> taken_{false};
 };
 
-}  // namespace aliquot::common
+} // namespace aliquot::common

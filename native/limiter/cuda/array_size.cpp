@@ -1,4 +1,5 @@
-// Sizes of formats are those of cuda.h (CUarray_format) and, for the video formats, of their usual definitions.
+// Sizes of formats are those of cuda.h (CUarray_format) and, for the video formats, of their usual
+// definitions.
 #include "native/limiter/cuda/array_size.hpp"
 
 #include <algorithm>
@@ -31,7 +32,7 @@ unsigned bits_of_channel(CUarray_format format) noexcept {
 
 // Bits of one texel of the formats that have their channels in themselves.
 unsigned bits_of_texel(CUarray_format format) noexcept {
-  constexpr unsigned kNormalised[] = {8, 16, 32, 16, 32, 64};  // INT8X1, X2, X4, INT16X1, X2, X4
+  constexpr unsigned kNormalised[] = {8, 16, 32, 16, 32, 64}; // INT8X1, X2, X4, INT16X1, X2, X4
   if (is_one_of(format, CU_AD_FORMAT_UNORM_INT8X1, CU_AD_FORMAT_SNORM_INT16X4)) {
     return kNormalised[(format - CU_AD_FORMAT_UNORM_INT8X1) % 6];
   }
@@ -80,12 +81,15 @@ bool is_compressed(CUarray_format format) noexcept {
 }
 
 unsigned bits_per_texel(const ArrayShape& shape) noexcept {
-  if (is_compressed(shape.format)) return bits_of_compressed(shape.format);
+  if (is_compressed(shape.format))
+    return bits_of_compressed(shape.format);
   const unsigned channel = bits_of_channel(shape.format);
   return channel != 0 ? channel * std::clamp(shape.channels, 1u, 4u) : bits_of_texel(shape.format);
 }
 
-std::uint64_t whole_blocks(std::uint64_t texels) noexcept { return (texels + 3) / 4 * 4; }
+std::uint64_t whole_blocks(std::uint64_t texels) noexcept {
+  return (texels + 3) / 4 * 4;
+}
 
 bool level_bytes(const ArrayShape& shape, unsigned level, std::uint64_t& bytes) noexcept {
   std::uint64_t width = std::max<std::uint64_t>(shape.width >> level, 1);
@@ -104,16 +108,18 @@ bool level_bytes(const ArrayShape& shape, unsigned level, std::uint64_t& bytes) 
   return true;
 }
 
-}  // namespace
+} // namespace
 
 bool array_bytes(const ArrayShape& shape, std::uint64_t& bytes) noexcept {
   bytes = 0;
-  if (!shape.takes_memory || shape.width == 0) return true;
+  if (!shape.takes_memory || shape.width == 0)
+    return true;
   for (unsigned level = 0; level < std::clamp(shape.levels, 1u, 32u); ++level) {
     std::uint64_t more = 0;
-    if (!level_bytes(shape, level, more) || __builtin_add_overflow(bytes, more, &bytes)) return false;
+    if (!level_bytes(shape, level, more) || __builtin_add_overflow(bytes, more, &bytes))
+      return false;
   }
   return true;
 }
 
-}  // namespace aliquot::limiter
+} // namespace aliquot::limiter

@@ -8,22 +8,30 @@
 
 namespace aliquot::limiter {
 
-template <typename Value> std::uint64_t as_key(Value value) noexcept { return (std::uint64_t)value; }
+template <typename Value>
+std::uint64_t as_key(Value value) noexcept {
+  return (std::uint64_t)value;
+}
 
-// Runs `call`, which takes about `estimate` bytes where the calling thread is and stores an address or handle at
-// `result`. `measure` says afterwards how many bytes it took, and `undo` gives them back.
+// Runs `call`, which takes about `estimate` bytes where the calling thread is and stores an address or handle
+// at `result`. `measure` says afterwards how many bytes it took, and `undo` gives them back.
 template <typename Result, typename Call, typename Measure, typename Undo>
-CUresult charged(AllocationTable Limiter::* table, Result* result, std::uint64_t estimate, Call call, Measure measure,
-                 Undo undo) noexcept {
-  if (InsideDriver::here()) return call();
+CUresult charged(AllocationTable Limiter::* table, Result* result, std::uint64_t estimate, Call call,
+                 Measure measure, Undo undo) noexcept {
+  if (InsideDriver::here())
+    return call();
   Limiter* here = limiter();
-  if (here == nullptr) return CUDA_ERROR_NOT_INITIALIZED;  // as the driver says before cuInit and in a forked child
+  if (here == nullptr)
+    return CUDA_ERROR_NOT_INITIALIZED; // as the driver says before cuInit and in a forked child
   Place place;
-  if (result == nullptr || !here->current_place(place)) return in_driver(call);  // it will say what is wrong
+  if (result == nullptr || !here->current_place(place))
+    return in_driver(call); // it will say what is wrong
   Reservation reservation(*here, place.device, estimate);
-  if (!reservation) return here->refuse(place.device, estimate);
+  if (!reservation)
+    return here->refuse(place.device, estimate);
   const CUresult answer = in_driver(call);
-  if (answer != CUDA_SUCCESS) return answer;
+  if (answer != CUDA_SUCCESS)
+    return answer;
   const std::uint64_t bytes = measure();
   const Allocation allocation{as_key(*result), as_key(place.context), bytes, place.device,
                               static_cast<std::uint8_t>(Charge::Context)};
@@ -39,13 +47,15 @@ CUresult charged(AllocationTable Limiter::* table, Result* result, std::uint64_t
 }
 
 // Runs `call`, which frees what `key` names. What this process never accounted is the driver's to judge.
-template <typename Call> CUresult refunded(AllocationTable Limiter::* table, std::uint64_t key, Call call) noexcept {
+template <typename Call>
+CUresult refunded(AllocationTable Limiter::* table, std::uint64_t key, Call call) noexcept {
   Limiter* here = limiter();
   Allocation allocation;
-  if (here == nullptr || InsideDriver::here() || !(here->*table).take(key, allocation)) return in_driver(call);
+  if (here == nullptr || InsideDriver::here() || !(here->*table).take(key, allocation))
+    return in_driver(call);
   const CUresult answer = in_driver(call);
   if (answer != CUDA_SUCCESS) {
-    (here->*table).insert(allocation);  // it is still there
+    (here->*table).insert(allocation); // it is still there
     return answer;
   }
   if (allocation.charge == static_cast<std::uint8_t>(Charge::Pool)) {
@@ -56,4 +66,4 @@ template <typename Call> CUresult refunded(AllocationTable Limiter::* table, std
   return answer;
 }
 
-}  // namespace aliquot::limiter
+} // namespace aliquot::limiter

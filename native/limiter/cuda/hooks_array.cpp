@@ -1,5 +1,5 @@
-// Hooks of arrays and mipmapped arrays, which are charged the bytes of their texels. The driver's own tiling may take
-// some more, and does not say how much.
+// Hooks of arrays and mipmapped arrays, which are charged the bytes of their texels. The driver's own tiling
+// may take some more, and does not say how much.
 #include "native/limiter/cuda/array_size.hpp"
 #include "native/limiter/cuda/charging.hpp"
 #include "native/limiter/cuda/physical_size.hpp"
@@ -10,14 +10,18 @@ namespace {
 template <typename Array, typename Call, typename Undo>
 CUresult array(Array* handle, const ArrayShape& shape, Call call, Undo undo) noexcept {
   std::uint64_t bytes = 0;
-  if (!array_bytes(shape, bytes) || bytes == 0) return in_driver(call);
+  if (!array_bytes(shape, bytes) || bytes == 0)
+    return in_driver(call);
   const std::uint64_t size = physical_size(bytes);
   return charged(&Limiter::handles, handle, size, call, [size] { return size; }, undo);
 }
 
-template <typename Descriptor> ArrayShape shape_of(const Descriptor* descriptor, unsigned levels) noexcept {
-  if (descriptor == nullptr) return {};
-  ArrayShape shape{descriptor->Width, descriptor->Height, 0, descriptor->Format, descriptor->NumChannels, levels};
+template <typename Descriptor>
+ArrayShape shape_of(const Descriptor* descriptor, unsigned levels) noexcept {
+  if (descriptor == nullptr)
+    return {};
+  ArrayShape shape{descriptor->Width,  descriptor->Height,      0,
+                   descriptor->Format, descriptor->NumChannels, levels};
   if constexpr (requires { descriptor->Depth; }) {
     shape.depth = descriptor->Depth;
     shape.takes_memory = (descriptor->Flags & (CUDA_ARRAY3D_SPARSE | CUDA_ARRAY3D_DEFERRED_MAPPING)) == 0;
@@ -30,8 +34,8 @@ CUresult plain_array(CUarray* handle, const Descriptor* descriptor, Call call) n
   return array(handle, shape_of(descriptor, 1), call, [&] { return driver().cuArrayDestroy(*handle); });
 }
 
-}  // namespace
-}  // namespace aliquot::limiter
+} // namespace
+} // namespace aliquot::limiter
 
 using namespace aliquot::limiter;
 
@@ -53,7 +57,8 @@ ALIQUOT_EXPORT CUresult cuArray3DCreate(CUarray* handle, const CUDA_ARRAY3D_DESC
   return plain_array(handle, descriptor, [&] { return driver().cuArray3DCreate(handle, descriptor); });
 }
 
-ALIQUOT_EXPORT CUresult cuMipmappedArrayCreate(CUmipmappedArray* handle, const CUDA_ARRAY3D_DESCRIPTOR* descriptor,
+ALIQUOT_EXPORT CUresult cuMipmappedArrayCreate(CUmipmappedArray* handle,
+                                               const CUDA_ARRAY3D_DESCRIPTOR* descriptor,
                                                unsigned int levels) {
   return array(
       handle, shape_of(descriptor, levels),
@@ -66,6 +71,7 @@ ALIQUOT_EXPORT CUresult cuArrayDestroy(CUarray handle) {
 }
 
 ALIQUOT_EXPORT CUresult cuMipmappedArrayDestroy(CUmipmappedArray handle) {
-  return refunded(&Limiter::handles, as_key(handle), [&] { return driver().cuMipmappedArrayDestroy(handle); });
+  return refunded(&Limiter::handles, as_key(handle),
+                  [&] { return driver().cuMipmappedArrayDestroy(handle); });
 }
 }

@@ -12,7 +12,8 @@ std::atomic<bool> counts_are_in_use{false};
 
 void refund_context(CUcontext context) noexcept {
   Limiter* here = limiter();
-  if (here == nullptr || context == nullptr) return;
+  if (here == nullptr || context == nullptr)
+    return;
   here->forget_contexts();
   const auto owner = reinterpret_cast<std::uint64_t>(context);
   here->release(here->memory.take_all(owner, Charge::Context));
@@ -28,27 +29,32 @@ bool is_active(CUdevice device) noexcept {
 // The handle of a primary context that is active; clients may have got it past our hooks, by an export table.
 CUcontext primary_context(CUdevice device) noexcept {
   CUcontext context = nullptr;
-  if (!is_active(device) || driver().cuDevicePrimaryCtxRetain(&context, device) != CUDA_SUCCESS) return nullptr;
+  if (!is_active(device) || driver().cuDevicePrimaryCtxRetain(&context, device) != CUDA_SUCCESS)
+    return nullptr;
   driver().cuDevicePrimaryCtxRelease_v2(device);
   return context;
 }
 
-template <typename Call> CUresult end_context(CUcontext context, Call call) noexcept {
+template <typename Call>
+CUresult end_context(CUcontext context, Call call) noexcept {
   const CUresult answer = call();
-  if (answer == CUDA_SUCCESS) refund_context(context);
+  if (answer == CUDA_SUCCESS)
+    refund_context(context);
   return answer;
 }
 
 // Releasing or resetting a primary context frees what lies in it, if it ends it.
-template <typename Call> CUresult end_primary(CUdevice device, bool always, Call call) noexcept {
+template <typename Call>
+CUresult end_primary(CUdevice device, bool always, Call call) noexcept {
   CUcontext context = limiter() != nullptr ? primary_context(device) : nullptr;
   const CUresult answer = call();
-  if (answer == CUDA_SUCCESS && (always || !is_active(device))) refund_context(context);
+  if (answer == CUDA_SUCCESS && (always || !is_active(device)))
+    refund_context(context);
   return answer;
 }
 
-}  // namespace
-}  // namespace aliquot::limiter
+} // namespace
+} // namespace aliquot::limiter
 
 using namespace aliquot::limiter;
 
@@ -64,13 +70,15 @@ ALIQUOT_EXPORT CUresult cuCtxDestroy(CUcontext context) {
 
 ALIQUOT_EXPORT CUresult cuCtxAttach(CUcontext* context, unsigned int flags) {
   const CUresult answer = driver().cuCtxAttach(context, flags);
-  if (answer == CUDA_SUCCESS) counts_are_in_use.store(true, std::memory_order_relaxed);
+  if (answer == CUDA_SUCCESS)
+    counts_are_in_use.store(true, std::memory_order_relaxed);
   return answer;
 }
 
 ALIQUOT_EXPORT CUresult cuCtxDetach(CUcontext context) {
   const CUresult answer = driver().cuCtxDetach(context);
-  if (answer == CUDA_SUCCESS && !counts_are_in_use.load(std::memory_order_relaxed)) refund_context(context);
+  if (answer == CUDA_SUCCESS && !counts_are_in_use.load(std::memory_order_relaxed))
+    refund_context(context);
   return answer;
 }
 

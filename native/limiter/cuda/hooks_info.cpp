@@ -8,12 +8,14 @@
 namespace aliquot::limiter {
 namespace {
 
-template <typename Number> Number fit(std::uint64_t value) noexcept {
+template <typename Number>
+Number fit(std::uint64_t value) noexcept {
   return static_cast<Number>(std::min<std::uint64_t>(value, std::numeric_limits<Number>::max()));
 }
 
 // A card that neighbours have filled has less to give than the slice may take.
-template <typename Number> CUresult memory_info(CUresult answer, Number* free, Number* total) noexcept {
+template <typename Number>
+CUresult memory_info(CUresult answer, Number* free, Number* total) noexcept {
   Limiter* here = limiter();
   Place place;
   if (answer != CUDA_SUCCESS || here == nullptr || free == nullptr || total == nullptr ||
@@ -26,17 +28,19 @@ template <typename Number> CUresult memory_info(CUresult answer, Number* free, N
   return answer;
 }
 
-template <typename Number> CUresult total_memory(CUresult answer, Number* bytes, CUdevice device) noexcept {
+template <typename Number>
+CUresult total_memory(CUresult answer, Number* bytes, CUdevice device) noexcept {
   Limiter* here = limiter();
-  if (answer != CUDA_SUCCESS || here == nullptr || bytes == nullptr) return answer;
+  if (answer != CUDA_SUCCESS || here == nullptr || bytes == nullptr)
+    return answer;
   const unsigned number = here->device_of(device);
   const std::uint64_t limit = number == kNoDevice ? 0 : here->region().vram_limit(number);
   *bytes = std::min(*bytes, fit<Number>(limit));
   return answer;
 }
 
-}  // namespace
-}  // namespace aliquot::limiter
+} // namespace
+} // namespace aliquot::limiter
 
 using namespace aliquot::limiter;
 

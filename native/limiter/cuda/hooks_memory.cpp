@@ -19,15 +19,17 @@ template <typename Address, typename Number, typename Call, typename Undo>
 CUresult pitched(Address* address, Number* pitch, std::uint64_t width, std::uint64_t height, Call call,
                  Undo undo) noexcept {
   std::uint64_t estimate = 0;
-  if (pitch == nullptr || __builtin_add_overflow(width, kPitchBytes - 1, &estimate)) return in_driver(call);
+  if (pitch == nullptr || __builtin_add_overflow(width, kPitchBytes - 1, &estimate))
+    return in_driver(call);
   estimate -= estimate % kPitchBytes;
-  if (__builtin_mul_overflow(estimate, height, &estimate)) return in_driver(call);
+  if (__builtin_mul_overflow(estimate, height, &estimate))
+    return in_driver(call);
   const auto measure = [&] { return physical_size(std::uint64_t{*pitch} * height); };
   return charged(&Limiter::memory, address, physical_size(estimate), call, measure, undo);
 }
 
-}  // namespace
-}  // namespace aliquot::limiter
+} // namespace
+} // namespace aliquot::limiter
 
 using namespace aliquot::limiter;
 

@@ -1,5 +1,6 @@
-// Hooks of stream-ordered memory. A pool is charged the bytes that it has reserved (see pool_book.hpp). Allocations
-// recorded into a graph by stream capture take memory only when the graph runs and are not charged yet.
+// Hooks of stream-ordered memory. A pool is charged the bytes that it has reserved (see pool_book.hpp).
+// Allocations recorded into a graph by stream capture take memory only when the graph runs and are not
+// charged yet.
 #include "native/limiter/cuda/charging.hpp"
 
 namespace aliquot::limiter {
@@ -7,7 +8,8 @@ namespace {
 
 bool is_capturing(CUstream stream) noexcept {
   CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
-  return driver().cuStreamIsCapturing(stream, &status) == CUDA_SUCCESS && status != CU_STREAM_CAPTURE_STATUS_NONE;
+  return driver().cuStreamIsCapturing(stream, &status) == CUDA_SUCCESS &&
+         status != CU_STREAM_CAPTURE_STATUS_NONE;
 }
 
 bool is_default_stream(CUstream stream) noexcept {
@@ -17,7 +19,8 @@ bool is_default_stream(CUstream stream) noexcept {
 // The ordinal of the stream's device.
 bool ordinal_of(CUstream stream, CUdevice& ordinal) noexcept {
   CUcontext context = nullptr, popped = nullptr;
-  if (is_default_stream(stream)) return driver().cuCtxGetDevice(&ordinal) == CUDA_SUCCESS;
+  if (is_default_stream(stream))
+    return driver().cuCtxGetDevice(&ordinal) == CUDA_SUCCESS;
   if (driver().cuStreamGetCtx(stream, &context) != CUDA_SUCCESS ||
       driver().cuCtxPushCurrent_v2(context) != CUDA_SUCCESS) {
     return false;
@@ -28,22 +31,25 @@ bool ordinal_of(CUstream stream, CUdevice& ordinal) noexcept {
 }
 
 template <typename Call>
-CUresult allocate_in(CUmemoryPool pool, unsigned device, CUdeviceptr* address, std::size_t bytes, CUstream stream,
-                     Call call) noexcept {
+CUresult allocate_in(CUmemoryPool pool, unsigned device, CUdeviceptr* address, std::size_t bytes,
+                     CUstream stream, Call call) noexcept {
   Limiter& here = *limiter();
   const CUresult answer = here.pools.allocate(
       pool, device, bytes, address, [&] { return in_driver(call); },
       [&] { return in_driver([&] { return driver().cuMemFreeAsync(*address, stream); }); });
-  if (answer == CUDA_SUCCESS) here.counters().allocations.fetch_add(1, std::memory_order_relaxed);
+  if (answer == CUDA_SUCCESS)
+    here.counters().allocations.fetch_add(1, std::memory_order_relaxed);
   return answer;
 }
 
 // From the pool that is current on the stream's device.
 template <typename Call>
 CUresult allocate_async(CUdeviceptr* address, std::size_t bytes, CUstream stream, Call call) noexcept {
-  if (InsideDriver::here()) return call();
+  if (InsideDriver::here())
+    return call();
   Limiter* here = limiter();
-  if (here == nullptr) return CUDA_ERROR_NOT_INITIALIZED;
+  if (here == nullptr)
+    return CUDA_ERROR_NOT_INITIALIZED;
   CUdevice ordinal = 0;
   CUmemoryPool pool = nullptr;
   if (address == nullptr || is_capturing(stream) || !ordinal_of(stream, ordinal) ||
@@ -58,18 +64,22 @@ CUresult allocate_async(CUdeviceptr* address, std::size_t bytes, CUstream stream
 template <typename Call>
 CUresult allocate_from_pool(CUmemoryPool pool, CUdeviceptr* address, std::size_t bytes, CUstream stream,
                             Call call) noexcept {
-  if (InsideDriver::here()) return call();
+  if (InsideDriver::here())
+    return call();
   Limiter* here = limiter();
-  if (here == nullptr) return CUDA_ERROR_NOT_INITIALIZED;
+  if (here == nullptr)
+    return CUDA_ERROR_NOT_INITIALIZED;
   unsigned device = kNoDevice;
-  if (address == nullptr || is_capturing(stream) || !here->pools.device_of(pool, device)) return in_driver(call);
+  if (address == nullptr || is_capturing(stream) || !here->pools.device_of(pool, device))
+    return in_driver(call);
   return allocate_in(pool, device, address, bytes, stream, call);
 }
 
 // A pool that a device has by itself becomes known when the program first sees it.
 CUresult learn(CUresult answer, const CUmemoryPool* pool, CUdevice ordinal) noexcept {
   Limiter* here = limiter();
-  if (answer == CUDA_SUCCESS && here != nullptr) here->pools.learn(*pool, here->device_of(ordinal));
+  if (answer == CUDA_SUCCESS && here != nullptr)
+    here->pools.learn(*pool, here->device_of(ordinal));
   return answer;
 }
 
@@ -80,19 +90,21 @@ CUresult learn_located(CUresult answer, const CUmemoryPool* pool, const CUmemLoc
 }
 
 CUresult settled(CUresult answer, CUmemoryPool pool) noexcept {
-  if (Limiter* here = limiter()) here->pools.settle(pool);
+  if (Limiter* here = limiter())
+    here->pools.settle(pool);
   return answer;
 }
 
-}  // namespace
-}  // namespace aliquot::limiter
+} // namespace
+} // namespace aliquot::limiter
 
 using namespace aliquot::limiter;
 
 extern "C" {
 
 ALIQUOT_EXPORT CUresult cuMemAllocAsync(CUdeviceptr* address, size_t bytes, CUstream stream) {
-  return allocate_async(address, bytes, stream, [&] { return driver().cuMemAllocAsync(address, bytes, stream); });
+  return allocate_async(address, bytes, stream,
+                        [&] { return driver().cuMemAllocAsync(address, bytes, stream); });
 }
 
 ALIQUOT_EXPORT CUresult cuMemAllocAsync_ptsz(CUdeviceptr* address, size_t bytes, CUstream stream) {
@@ -108,8 +120,9 @@ ALIQUOT_EXPORT CUresult cuMemAllocFromPoolAsync(CUdeviceptr* address, size_t byt
 
 ALIQUOT_EXPORT CUresult cuMemAllocFromPoolAsync_ptsz(CUdeviceptr* address, size_t bytes, CUmemoryPool pool,
                                                      CUstream stream) {
-  return allocate_from_pool(pool, address, bytes, stream,
-                            [&] { return driver().cuMemAllocFromPoolAsync_ptsz(address, bytes, pool, stream); });
+  return allocate_from_pool(pool, address, bytes, stream, [&] {
+    return driver().cuMemAllocFromPoolAsync_ptsz(address, bytes, pool, stream);
+  });
 }
 
 ALIQUOT_EXPORT CUresult cuMemFreeAsync(CUdeviceptr address, CUstream stream) {
@@ -122,7 +135,8 @@ ALIQUOT_EXPORT CUresult cuMemFreeAsync_ptsz(CUdeviceptr address, CUstream stream
 
 ALIQUOT_EXPORT CUresult cuMemPoolCreate(CUmemoryPool* pool, const CUmemPoolProps* properties) {
   const CUresult answer = driver().cuMemPoolCreate(pool, properties);
-  return properties != nullptr ? learn_located(answer, pool, &properties->location, properties->allocType) : answer;
+  return properties != nullptr ? learn_located(answer, pool, &properties->location, properties->allocType)
+                               : answer;
 }
 
 ALIQUOT_EXPORT CUresult cuMemPoolDestroy(CUmemoryPool pool) {
@@ -148,7 +162,8 @@ ALIQUOT_EXPORT CUresult cuMemGetDefaultMemPool(CUmemoryPool* pool, CUmemLocation
   return learn_located(driver().cuMemGetDefaultMemPool(pool, location, type), pool, location, type);
 }
 
-ALIQUOT_EXPORT CUresult cuMemGetMemPool(CUmemoryPool* pool, CUmemLocation* location, CUmemAllocationType type) {
+ALIQUOT_EXPORT CUresult cuMemGetMemPool(CUmemoryPool* pool, CUmemLocation* location,
+                                        CUmemAllocationType type) {
   return learn_located(driver().cuMemGetMemPool(pool, location, type), pool, location, type);
 }
 }

@@ -7,17 +7,21 @@ using namespace aliquot::limiter;
 namespace {
 
 // The driver itself may make memory this way; and without cuInit there is nobody to charge.
-Limiter* accountant() noexcept { return InsideDriver::here() ? nullptr : limiter(); }
+Limiter* accountant() noexcept {
+  return InsideDriver::here() ? nullptr : limiter();
+}
 
-}  // namespace
+} // namespace
 
 extern "C" {
 
 ALIQUOT_EXPORT CUresult cuMemCreate(CUmemGenericAllocationHandle* handle, size_t bytes,
                                     const CUmemAllocationProp* properties, unsigned long long flags) {
-  if (InsideDriver::here()) return driver().cuMemCreate(handle, bytes, properties, flags);
+  if (InsideDriver::here())
+    return driver().cuMemCreate(handle, bytes, properties, flags);
   Limiter* here = limiter();
-  return here != nullptr ? here->virtual_memory.create(handle, bytes, properties, flags) : CUDA_ERROR_NOT_INITIALIZED;
+  return here != nullptr ? here->virtual_memory.create(handle, bytes, properties, flags)
+                         : CUDA_ERROR_NOT_INITIALIZED;
 }
 
 ALIQUOT_EXPORT CUresult cuMemRetainAllocationHandle(CUmemGenericAllocationHandle* handle, void* address) {

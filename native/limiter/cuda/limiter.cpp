@@ -7,7 +7,7 @@
 #include "native/common/log.hpp"
 #include "native/common/spin_lock.hpp"
 #include "native/limiter/cuda/driver.hpp"
-#include "native/limiter/cuda/slice.hpp"
+#include "native/limiter/own_slice.hpp"
 
 namespace aliquot::limiter {
 namespace {
@@ -32,8 +32,9 @@ void forget_parent() noexcept {
 }
 
 Limiter* make_limiter() noexcept {
-  SliceRegion* region = slice_region();
-  if (region == nullptr) return nullptr;
+  SliceRegion* region = slice_region(SliceRegion::Access::Account);
+  if (region == nullptr)
+    return nullptr;
   static const bool watched = pthread_atfork(nullptr, nullptr, forget_parent) == 0;
   Ledger* ledger = watched ? Ledger::attach(*region) : nullptr;
   if (ledger == nullptr) {
@@ -56,7 +57,8 @@ unsigned find_device(const SliceRegion& region, CUdevice ordinal) noexcept {
   for (unsigned i = 0; i < region.device_count(); ++i) {
     const layout::DeviceLimit& entry = region.limits().devices[i];
     if (entry.known_by == layout::kKnownByUuid) {
-      if (known && std::memcmp(entry.uuid, uuid.bytes, sizeof entry.uuid) == 0) return i;
+      if (known && std::memcmp(entry.uuid, uuid.bytes, sizeof entry.uuid) == 0)
+        return i;
     } else if (i == static_cast<unsigned>(ordinal)) {
       return i;
     }
@@ -64,7 +66,7 @@ unsigned find_device(const SliceRegion& region, CUdevice ordinal) noexcept {
   return kNoDevice;
 }
 
-}  // namespace
+} // namespace
 
 namespace detail {
 std::atomic<Limiter*> limiter{nullptr};
@@ -73,7 +75,8 @@ std::atomic<Limiter*> limiter{nullptr};
 thread_local bool InsideDriver::inside_ [[gnu::tls_model("initial-exec")]] = false;
 
 Limiter* attach_limiter() noexcept {
-  if (Limiter* known = limiter()) return known;
+  if (Limiter* known = limiter())
+    return known;
   attaching()->lock();
   Limiter* made = limiter();
   if (made == nullptr) {
@@ -86,7 +89,8 @@ Limiter* attach_limiter() noexcept {
 
 void Limiter::map_devices() noexcept {
   int count = 0;
-  if (driver().cuDeviceGetCount(&count) != CUDA_SUCCESS) return;
+  if (driver().cuDeviceGetCount(&count) != CUDA_SUCCESS)
+    return;
   for (CUdevice ordinal = 0; ordinal < count && ordinal < kMaxOrdinals; ++ordinal) {
     const unsigned device = find_device(region_, ordinal);
     device_of_[ordinal].store(device == kNoDevice ? 0 : static_cast<std::uint8_t>(device + 1),
@@ -95,18 +99,21 @@ void Limiter::map_devices() noexcept {
 }
 
 unsigned Limiter::device_of(CUdevice ordinal) const noexcept {
-  if (ordinal < 0 || ordinal >= kMaxOrdinals) return kNoDevice;
+  if (ordinal < 0 || ordinal >= kMaxOrdinals)
+    return kNoDevice;
   const unsigned known = device_of_[ordinal].load(std::memory_order_relaxed);
   return known == 0 ? kNoDevice : known - 1;
 }
 
 bool Limiter::current_place(Place& place) noexcept {
   CUcontext context = nullptr;
-  if (driver().cuCtxGetCurrent(&context) != CUDA_SUCCESS || context == nullptr) return false;
+  if (driver().cuCtxGetCurrent(&context) != CUDA_SUCCESS || context == nullptr)
+    return false;
   const std::uint32_t epoch = context_epoch_.load(std::memory_order_relaxed);
   if (remembered.context != context || remembered.epoch != epoch) {
     CUdevice ordinal = -1;
-    if (driver().cuCtxGetDevice(&ordinal) != CUDA_SUCCESS) return false;
+    if (driver().cuCtxGetDevice(&ordinal) != CUDA_SUCCESS)
+      return false;
     remembered = {context, device_of(ordinal), epoch};
   }
   place = {context, remembered.device};
@@ -115,7 +122,8 @@ bool Limiter::current_place(Place& place) noexcept {
 
 bool Limiter::place_of(CUcontext context, Place& place) noexcept {
   CUcontext popped = nullptr;
-  if (driver().cuCtxPushCurrent_v2(context) != CUDA_SUCCESS) return false;
+  if (driver().cuCtxPushCurrent_v2(context) != CUDA_SUCCESS)
+    return false;
   const bool found = current_place(place);
   driver().cuCtxPopCurrent_v2(&popped);
   return found;
@@ -127,7 +135,8 @@ bool Limiter::reserve(unsigned device, std::uint64_t bytes) noexcept {
 
 void Limiter::release(const BytesByDevice& bytes) noexcept {
   for (unsigned device = 0; device < bytes.size(); ++device) {
-    if (bytes[device] != 0) release(device, bytes[device]);
+    if (bytes[device] != 0)
+      release(device, bytes[device]);
   }
 }
 
@@ -142,20 +151,22 @@ CUresult Limiter::refuse(unsigned device, std::uint64_t bytes) noexcept {
   std::uint64_t held_back = 0;
   if (throttle.allow(held_back)) {
     const VramUse now = device == kNoDevice ? VramUse{} : ledger_.use(device);
-    common::log_line(common::LogLevel::Warning,
-                     "out of memory: %llu bytes asked for, the slice holds %llu of the %llu that it is allowed%s",
-                     static_cast<unsigned long long>(bytes), static_cast<unsigned long long>(now.used),
-                     static_cast<unsigned long long>(now.limit),
-                     held_back != 0 ? " (and others like it)" : "");
+    common::log_line(
+        common::LogLevel::Warning,
+        "out of memory: %llu bytes asked for, the slice holds %llu of the %llu that it is allowed%s",
+        static_cast<unsigned long long>(bytes), static_cast<unsigned long long>(now.used),
+        static_cast<unsigned long long>(now.limit), held_back != 0 ? " (and others like it)" : "");
   }
   return CUDA_ERROR_OUT_OF_MEMORY;
 }
 
 bool Reservation::resize(std::uint64_t bytes) noexcept {
-  if (bytes > bytes_ && !limiter_.reserve(device_, bytes - bytes_)) return false;
-  if (bytes < bytes_) limiter_.release(device_, bytes_ - bytes);
+  if (bytes > bytes_ && !limiter_.reserve(device_, bytes - bytes_))
+    return false;
+  if (bytes < bytes_)
+    limiter_.release(device_, bytes_ - bytes);
   bytes_ = bytes;
   return true;
 }
 
-}  // namespace aliquot::limiter
+} // namespace aliquot::limiter

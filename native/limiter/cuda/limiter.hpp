@@ -18,7 +18,7 @@ inline constexpr unsigned kNoDevice = layout::kMaxDevices;
 // Where a call acts: the calling thread's current context.
 struct Place {
   CUcontext context = nullptr;
-  unsigned device = kNoDevice;  // the slice's number of it
+  unsigned device = kNoDevice; // the slice's number of it
 };
 
 class Limiter {
@@ -46,8 +46,8 @@ class Limiter {
   SliceRegion& region() noexcept { return region_; }
   Ledger& ledger() noexcept { return ledger_; }
 
-  AllocationTable memory;   // by address
-  AllocationTable handles;  // arrays and mipmaps, by handle
+  AllocationTable memory;  // by address
+  AllocationTable handles; // arrays and mipmaps, by handle
   PoolBook pools{*this};
   VirtualMemoryBook virtual_memory{*this};
 
@@ -57,7 +57,7 @@ class Limiter {
   SliceRegion& region_;
   Ledger& ledger_;
   std::atomic<std::uint32_t> context_epoch_{1};
-  std::atomic<std::uint8_t> device_of_[kMaxOrdinals] = {};  // the slice's number plus 1; 0: not in the slice
+  std::atomic<std::uint8_t> device_of_[kMaxOrdinals] = {}; // the slice's number plus 1; 0: not in the slice
 };
 
 namespace detail {
@@ -65,13 +65,15 @@ extern std::atomic<Limiter*> limiter;
 }
 
 // Null before cuInit, and in a forked child, whose parent's limiter is not its own.
-inline Limiter* limiter() noexcept { return detail::limiter.load(std::memory_order_acquire); }
+inline Limiter* limiter() noexcept {
+  return detail::limiter.load(std::memory_order_acquire);
+}
 
 // Makes it, if it is not there. Null where the process is in no usable slice.
 Limiter* attach_limiter() noexcept;
 
-// Set while a memory hook is in the driver. What the driver allocates by calling its own exported functions belongs
-// to the call that is being accounted, and reaches the driver as it is.
+// Set while a memory hook is in the driver. What the driver allocates by calling its own exported functions
+// belongs to the call that is being accounted, and reaches the driver as it is.
 class InsideDriver {
  public:
   InsideDriver() noexcept : before_(inside_) { inside_ = true; }
@@ -97,7 +99,8 @@ class Reservation {
   Reservation(Limiter& limiter, unsigned device, std::uint64_t bytes) noexcept
       : limiter_(limiter), device_(device), bytes_(bytes), held_(limiter.reserve(device, bytes)) {}
   ~Reservation() {
-    if (held_) limiter_.release(device_, bytes_);
+    if (held_)
+      limiter_.release(device_, bytes_);
   }
   Reservation(const Reservation&) = delete;
   Reservation& operator=(const Reservation&) = delete;
@@ -113,4 +116,4 @@ class Reservation {
   bool held_;
 };
 
-}  // namespace aliquot::limiter
+} // namespace aliquot::limiter

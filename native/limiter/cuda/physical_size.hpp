@@ -5,16 +5,17 @@
 
 namespace aliquot::limiter {
 
-// The driver takes device memory in blocks of 2 MiB (what cuMemGetAllocationGranularity says on every card since
-// Pascal). Allocations of at most half a block share one, in units of 512 bytes.
+// The driver takes device memory in blocks of 2 MiB (what cuMemGetAllocationGranularity says on every card
+// since Pascal). Allocations of at most half a block share one, in units of 512 bytes.
 inline constexpr std::uint64_t kBlockBytes = std::uint64_t{2} << 20;
 inline constexpr std::uint64_t kUnitBytes = 512;
 
 constexpr std::uint64_t physical_size(std::uint64_t bytes) noexcept {
   const std::uint64_t step = bytes > kBlockBytes / 2 ? kBlockBytes : kUnitBytes;
   const std::uint64_t rest = bytes % step;
-  if (rest == 0) return bytes;
+  if (rest == 0)
+    return bytes;
   return bytes <= UINT64_MAX - step ? bytes + (step - rest) : bytes;
 }
 
-}  // namespace aliquot::limiter
+} // namespace aliquot::limiter

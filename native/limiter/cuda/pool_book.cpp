@@ -18,7 +18,7 @@ bool reserved_by(CUmemoryPool pool, std::uint64_t& bytes) noexcept {
   return read_attribute(pool, CU_MEMPOOL_ATTR_RESERVED_MEM_CURRENT, bytes);
 }
 
-}  // namespace
+} // namespace
 
 PoolBook::Entry* PoolBook::entry(CUmemoryPool pool, unsigned device) noexcept {
   try {
@@ -30,12 +30,14 @@ PoolBook::Entry* PoolBook::entry(CUmemoryPool pool, unsigned device) noexcept {
   }
 }
 
-// Reserves for an allocation to come. Where the limit is reached, the pool may still have room of its own, which is
-// paid for already; the driver decides, and `record` sees what it took.
-bool PoolBook::admit(CUmemoryPool pool, const Entry& entry, std::uint64_t bytes, std::uint64_t& reserved) noexcept {
+// Reserves for an allocation to come. Where the limit is reached, the pool may still have room of its own,
+// which is paid for already; the driver decides, and `record` sees what it took.
+bool PoolBook::admit(CUmemoryPool pool, const Entry& entry, std::uint64_t bytes,
+                     std::uint64_t& reserved) noexcept {
   Ledger& ledger = limiter_.ledger();
   reserved = physical_size(bytes);
-  if (ledger.reserve(entry.device, reserved) || (settle_all_locked() && ledger.reserve(entry.device, reserved))) {
+  if (ledger.reserve(entry.device, reserved) ||
+      (settle_all_locked() && ledger.reserve(entry.device, reserved))) {
     return true;
   }
   reserved = 0;
@@ -48,16 +50,19 @@ bool PoolBook::admit(CUmemoryPool pool, const Entry& entry, std::uint64_t bytes,
   return true;
 }
 
-// Brings the charge to what the pool has reserved, `reserved_by_us` bytes of which are reserved but not yet charged.
+// Brings the charge to what the pool has reserved, `reserved_by_us` bytes of which are reserved but not yet
+// charged.
 CUresult PoolBook::adjust(CUmemoryPool pool, Entry& entry, std::uint64_t reserved_by_us) noexcept {
   const std::uint64_t have = entry.charged + reserved_by_us;
   std::uint64_t now = have;
-  if (!reserved_by(pool, now)) now = entry.charged;
+  if (!reserved_by(pool, now))
+    now = entry.charged;
   if (now > have && !limiter_.ledger().reserve(entry.device, now - have)) {
     limiter_.release(entry.device, reserved_by_us);
     return limiter_.refuse(entry.device, now - entry.charged);
   }
-  if (now < have) limiter_.release(entry.device, have - now);
+  if (now < have)
+    limiter_.release(entry.device, have - now);
   entry.charged = now;
   return CUDA_SUCCESS;
 }
@@ -68,20 +73,24 @@ CUresult PoolBook::record(CUmemoryPool pool, Entry& entry, std::uint64_t bytes, 
                         static_cast<std::uint8_t>(Charge::Pool)};
   std::uint64_t unused = 0;
   const bool pool_tells = reserved_by(pool, unused);
-  if (!pool_tells) allocation.charge = static_cast<std::uint8_t>(Charge::Single);
+  if (!pool_tells)
+    allocation.charge = static_cast<std::uint8_t>(Charge::Single);
   if (!limiter_.memory.insert(allocation)) {
     limiter_.release(entry.device, reserved);
     return CUDA_ERROR_OUT_OF_MEMORY;
   }
-  if (!pool_tells) return CUDA_SUCCESS;  // what was reserved stays charged until this allocation is freed
+  if (!pool_tells)
+    return CUDA_SUCCESS; // what was reserved stays charged until this allocation is freed
   const CUresult result = adjust(pool, entry, reserved);
-  if (result != CUDA_SUCCESS) limiter_.memory.take(address, allocation);
+  if (result != CUDA_SUCCESS)
+    limiter_.memory.take(address, allocation);
   return result;
 }
 
 bool PoolBook::settle_locked(CUmemoryPool pool, Entry& entry) noexcept {
   std::uint64_t now = 0;
-  if (entry.charged == 0 || !reserved_by(pool, now) || now >= entry.charged) return false;
+  if (entry.charged == 0 || !reserved_by(pool, now) || now >= entry.charged)
+    return false;
   limiter_.release(entry.device, entry.charged - now);
   entry.charged = now;
   return true;
@@ -89,17 +98,20 @@ bool PoolBook::settle_locked(CUmemoryPool pool, Entry& entry) noexcept {
 
 bool PoolBook::settle_all_locked() noexcept {
   bool refunded = false;
-  for (auto& [pool, known] : entries_) refunded = settle_locked(pool, known) || refunded;
+  for (auto& [pool, known] : entries_)
+    refunded = settle_locked(pool, known) || refunded;
   return refunded;
 }
 
 void PoolBook::settle(CUmemoryPool pool) noexcept {
   const std::lock_guard guard(mutex_);
-  if (const auto found = entries_.find(pool); found != entries_.end()) settle_locked(pool, found->second);
+  if (const auto found = entries_.find(pool); found != entries_.end())
+    settle_locked(pool, found->second);
 }
 
 bool PoolBook::settle_all() noexcept {
-  if (!any_.load(std::memory_order_relaxed)) return false;
+  if (!any_.load(std::memory_order_relaxed))
+    return false;
   const std::lock_guard guard(mutex_);
   return settle_all_locked();
 }
@@ -107,19 +119,24 @@ bool PoolBook::settle_all() noexcept {
 CUresult PoolBook::destroy(CUmemoryPool pool) noexcept {
   const std::lock_guard guard(mutex_);
   const CUresult result = in_driver([&] { return driver().cuMemPoolDestroy(pool); });
-  if (result == CUDA_SUCCESS) close(pool);
+  if (result == CUDA_SUCCESS)
+    close(pool);
   return result;
 }
 
 void PoolBook::close(CUmemoryPool pool) noexcept {
   const auto found = entries_.find(pool);
-  if (found == entries_.end()) return;
+  if (found == entries_.end())
+    return;
   const unsigned device = found->second.device;
   const std::uint64_t charged = found->second.charged;
-  const std::uint64_t in_use = limiter_.memory.detach_from_pool(reinterpret_cast<std::uint64_t>(pool))[device];
-  if (in_use < charged) limiter_.release(device, charged - in_use);
+  const std::uint64_t in_use =
+      limiter_.memory.detach_from_pool(reinterpret_cast<std::uint64_t>(pool))[device];
+  if (in_use < charged)
+    limiter_.release(device, charged - in_use);
   // Rounding can make the parts more than the whole; they are refunded one by one, so they are charged so.
-  if (in_use > charged) limiter_.ledger().charge(device, in_use - charged);
+  if (in_use > charged)
+    limiter_.ledger().charge(device, in_use - charged);
   entries_.erase(found);
 }
 
@@ -131,9 +148,10 @@ void PoolBook::learn(CUmemoryPool pool, unsigned device) noexcept {
 bool PoolBook::device_of(CUmemoryPool pool, unsigned& device) noexcept {
   const std::lock_guard guard(mutex_);
   const auto found = entries_.find(pool);
-  if (found == entries_.end()) return false;
+  if (found == entries_.end())
+    return false;
   device = found->second.device;
   return true;
 }
 
-}  // namespace aliquot::limiter
+} // namespace aliquot::limiter

@@ -1,5 +1,5 @@
-// What memory pools are charged: the bytes that each has reserved on its device, which is what its allocations really
-// keep others from, whether the program uses them right now or not.
+// What memory pools are charged: the bytes that each has reserved on its device, which is what its
+// allocations really keep others from, whether the program uses them right now or not.
 #pragma once
 
 #include <atomic>
@@ -17,13 +17,14 @@ class PoolBook {
  public:
   explicit PoolBook(Limiter& limiter) noexcept : limiter_(limiter) {}
 
-  // Runs `call`, which takes `bytes` out of `pool`, within the limit. Where it succeeded, *address is accounted.
-  // `undo` frees what `call` gave.
+  // Runs `call`, which takes `bytes` out of `pool`, within the limit. Where it succeeded, *address is
+  // accounted. `undo` frees what `call` gave.
   template <typename Call, typename Undo>
-  CUresult allocate(CUmemoryPool pool, unsigned device, std::uint64_t bytes, const CUdeviceptr* address, Call call,
-                    Undo undo) noexcept;
+  CUresult allocate(CUmemoryPool pool, unsigned device, std::uint64_t bytes, const CUdeviceptr* address,
+                    Call call, Undo undo) noexcept;
 
-  // Brings a pool's charge down to what it has reserved by now. settle_all is true where anything was refunded.
+  // Brings a pool's charge down to what it has reserved by now. settle_all is true where anything was
+  // refunded.
   void settle(CUmemoryPool pool) noexcept;
   bool settle_all() noexcept;
 
@@ -56,13 +57,15 @@ class PoolBook {
 };
 
 template <typename Call, typename Undo>
-CUresult PoolBook::allocate(CUmemoryPool pool, unsigned device, std::uint64_t bytes, const CUdeviceptr* address,
-                            Call call, Undo undo) noexcept {
+CUresult PoolBook::allocate(CUmemoryPool pool, unsigned device, std::uint64_t bytes,
+                            const CUdeviceptr* address, Call call, Undo undo) noexcept {
   const std::lock_guard guard(mutex_);
   Entry* known = entry(pool, device);
-  if (known == nullptr) return CUDA_ERROR_OUT_OF_MEMORY;
+  if (known == nullptr)
+    return CUDA_ERROR_OUT_OF_MEMORY;
   std::uint64_t reserved = 0;
-  if (!admit(pool, *known, bytes, reserved)) return CUDA_ERROR_OUT_OF_MEMORY;
+  if (!admit(pool, *known, bytes, reserved))
+    return CUDA_ERROR_OUT_OF_MEMORY;
   CUresult result = call();
   if (result != CUDA_SUCCESS) {
     adjust(pool, *known, reserved);
@@ -76,4 +79,4 @@ CUresult PoolBook::allocate(CUmemoryPool pool, unsigned device, std::uint64_t by
   return result;
 }
 
-}  // namespace aliquot::limiter
+} // namespace aliquot::limiter

@@ -1,5 +1,5 @@
-// The driver may give out a handle again after its release, although mappings of the first memory live on. Memory
-// without handles is therefore kept under a number of our own, and found again by where it is mapped.
+// The driver may give out a handle again after its release, although mappings of the first memory live on.
+// Memory without handles is therefore kept under a number of our own, and found again by where it is mapped.
 #include "native/limiter/cuda/virtual_memory_book.hpp"
 
 #include <iterator>
@@ -12,15 +12,18 @@ namespace aliquot::limiter {
 
 CUresult VirtualMemoryBook::create(CUmemGenericAllocationHandle* handle, std::size_t bytes,
                                    const CUmemAllocationProp* properties, unsigned long long flags) noexcept {
-  if (handle == nullptr || properties == nullptr || properties->location.type != CU_MEM_LOCATION_TYPE_DEVICE) {
-    return driver().cuMemCreate(handle, bytes, properties, flags);  // host memory, or an error of the driver's
+  if (handle == nullptr || properties == nullptr ||
+      properties->location.type != CU_MEM_LOCATION_TYPE_DEVICE) {
+    return driver().cuMemCreate(handle, bytes, properties, flags); // host memory, or an error of the driver's
   }
   const unsigned device = limiter_.device_of(properties->location.id);
   const std::lock_guard lock(mutex_);
   Reservation reservation(limiter_, device, bytes);
-  if (!reservation) return limiter_.refuse(device, bytes);
+  if (!reservation)
+    return limiter_.refuse(device, bytes);
   const CUresult result = driver().cuMemCreate(handle, bytes, properties, flags);
-  if (result != CUDA_SUCCESS) return result;
+  if (result != CUDA_SUCCESS)
+    return result;
   try {
     memories_.insert_or_assign(*handle, Memory{device, bytes, 1, 0});
   } catch (const std::bad_alloc&) {
@@ -35,11 +38,13 @@ CUresult VirtualMemoryBook::create(CUmemGenericAllocationHandle* handle, std::si
 CUresult VirtualMemoryBook::retain(CUmemGenericAllocationHandle* handle, void* address) noexcept {
   const std::lock_guard lock(mutex_);
   const CUresult result = driver().cuMemRetainAllocationHandle(handle, address);
-  if (result != CUDA_SUCCESS) return result;
+  if (result != CUDA_SUCCESS)
+    return result;
   auto found = memories_.find(*handle);
   if (found == memories_.end()) {
     const auto mapped = mapped_at(reinterpret_cast<CUdeviceptr>(address));
-    if (mapped == memories_.end() || mapped->second.handles != 0) return result;
+    if (mapped == memories_.end() || mapped->second.handles != 0)
+      return result;
     try {
       found = rename(mapped, *handle);
     } catch (const std::bad_alloc&) {
@@ -54,14 +59,17 @@ CUresult VirtualMemoryBook::retain(CUmemGenericAllocationHandle* handle, void* a
 CUresult VirtualMemoryBook::release(CUmemGenericAllocationHandle handle) noexcept {
   const std::lock_guard lock(mutex_);
   const CUresult result = driver().cuMemRelease(handle);
-  if (result != CUDA_SUCCESS) return result;
+  if (result != CUDA_SUCCESS)
+    return result;
   const auto found = memories_.find(handle);
-  if (found == memories_.end()) return result;
-  if (found->second.handles > 0) --found->second.handles;
+  if (found == memories_.end())
+    return result;
+  if (found->second.handles > 0)
+    --found->second.handles;
   if (found->second.handles == 0 && found->second.mappings != 0) {
     try {
       rename(found, next_aside_--);
-    } catch (const std::bad_alloc&) {  // it keeps its number, and stays charged until it is unmapped
+    } catch (const std::bad_alloc&) { // it keeps its number, and stays charged until it is unmapped
     }
     return result;
   }
@@ -73,12 +81,15 @@ CUresult VirtualMemoryBook::map(CUdeviceptr address, std::size_t bytes, std::siz
                                 CUmemGenericAllocationHandle handle, unsigned long long flags) noexcept {
   const std::lock_guard lock(mutex_);
   const auto found = memories_.find(handle);
-  if (found == memories_.end()) return driver().cuMemMap(address, bytes, offset, handle, flags);
+  if (found == memories_.end())
+    return driver().cuMemMap(address, bytes, offset, handle, flags);
   try {
     const auto [mapping, added] = mappings_.try_emplace(address, handle);
     const CUresult result = driver().cuMemMap(address, bytes, offset, handle, flags);
-    if (result == CUDA_SUCCESS && added) ++found->second.mappings;
-    if (result != CUDA_SUCCESS && added) mappings_.erase(mapping);
+    if (result == CUDA_SUCCESS && added)
+      ++found->second.mappings;
+    if (result != CUDA_SUCCESS && added)
+      mappings_.erase(mapping);
     return result;
   } catch (const std::bad_alloc&) {
     return CUDA_ERROR_OUT_OF_MEMORY;
@@ -88,14 +99,17 @@ CUresult VirtualMemoryBook::map(CUdeviceptr address, std::size_t bytes, std::siz
 CUresult VirtualMemoryBook::unmap(CUdeviceptr address, std::size_t bytes) noexcept {
   const std::lock_guard lock(mutex_);
   const CUresult result = driver().cuMemUnmap(address, bytes);
-  if (result != CUDA_SUCCESS) return result;
+  if (result != CUDA_SUCCESS)
+    return result;
   // One call may undo several neighbouring mappings.
   auto mapping = mappings_.lower_bound(address);
   while (mapping != mappings_.end() && mapping->first - address < bytes) {
     const auto memory = memories_.find(mapping->second);
     mapping = mappings_.erase(mapping);
-    if (memory == memories_.end()) continue;
-    if (memory->second.mappings > 0) --memory->second.mappings;
+    if (memory == memories_.end())
+      continue;
+    if (memory->second.mappings > 0)
+      --memory->second.mappings;
     refund_if_gone(memory);
   }
   return result;
@@ -106,7 +120,8 @@ VirtualMemoryBook::Memories::iterator VirtualMemoryBook::rename(Memories::iterat
                                                                 CUmemGenericAllocationHandle handle) {
   const auto renamed = memories_.insert_or_assign(handle, memory->second).first;
   for (auto& [address, owner] : mappings_) {
-    if (owner == memory->first) owner = handle;
+    if (owner == memory->first)
+      owner = handle;
   }
   memories_.erase(memory);
   return renamed;
@@ -118,9 +133,10 @@ VirtualMemoryBook::Memories::iterator VirtualMemoryBook::mapped_at(CUdeviceptr a
 }
 
 void VirtualMemoryBook::refund_if_gone(Memories::iterator memory) noexcept {
-  if (memory->second.handles != 0 || memory->second.mappings != 0) return;
+  if (memory->second.handles != 0 || memory->second.mappings != 0)
+    return;
   limiter_.release(memory->second.device, memory->second.bytes);
   memories_.erase(memory);
 }
 
-}  // namespace aliquot::limiter
+} // namespace aliquot::limiter

@@ -1,5 +1,5 @@
-// Memory of the virtual memory management functions (cuMemCreate): charged when it is made, refunded when the last
-// handle and the last mapping are gone.
+// Memory of the virtual memory management functions (cuMemCreate): charged when it is made, refunded when the
+// last handle and the last mapping are gone.
 #pragma once
 
 #include <cstdint>
@@ -17,12 +17,12 @@ class VirtualMemoryBook {
  public:
   explicit VirtualMemoryBook(Limiter& limiter) noexcept : limiter_(limiter) {}
 
-  CUresult create(CUmemGenericAllocationHandle* handle, std::size_t bytes, const CUmemAllocationProp* properties,
-                  unsigned long long flags) noexcept;
+  CUresult create(CUmemGenericAllocationHandle* handle, std::size_t bytes,
+                  const CUmemAllocationProp* properties, unsigned long long flags) noexcept;
   CUresult retain(CUmemGenericAllocationHandle* handle, void* address) noexcept;
   CUresult release(CUmemGenericAllocationHandle handle) noexcept;
-  CUresult map(CUdeviceptr address, std::size_t bytes, std::size_t offset, CUmemGenericAllocationHandle handle,
-               unsigned long long flags) noexcept;
+  CUresult map(CUdeviceptr address, std::size_t bytes, std::size_t offset,
+               CUmemGenericAllocationHandle handle, unsigned long long flags) noexcept;
   CUresult unmap(CUdeviceptr address, std::size_t bytes) noexcept;
 
  private:
@@ -41,8 +41,8 @@ class VirtualMemoryBook {
   Limiter& limiter_;
   std::mutex mutex_;
   Memories memories_;
-  std::map<CUdeviceptr, CUmemGenericAllocationHandle> mappings_;  // by where they begin
+  std::map<CUdeviceptr, CUmemGenericAllocationHandle> mappings_; // by where they begin
   CUmemGenericAllocationHandle next_aside_ = ~CUmemGenericAllocationHandle{0};
 };
 
-}  // namespace aliquot::limiter
+} // namespace aliquot::limiter

@@ -1,6 +1,6 @@
-// A driver that returns at once: what a limited call costs is measured on it, and the limiter's accounting tested.
-// It keeps as little as a driver can: devices, contexts, and addresses that are never used twice. Its device memory
-// is endless, so whatever is refused was refused by the limiter. It is never installed.
+// A driver that returns at once: what a limited call costs is measured on it, and the limiter's accounting
+// tested. It keeps as little as a driver can: devices, contexts, and addresses that are never used twice. Its
+// device memory is endless, so whatever is refused was refused by the limiter. It is never installed.
 #include <atomic>
 #include <cstdint>
 #include <cstdlib>
@@ -28,34 +28,46 @@ struct Context {
 };
 Context primary[kDevices] = {{0}, {1}};
 
-CUcontext as_context(Context* context) noexcept { return reinterpret_cast<CUcontext>(context); }
-CUdevice device_of(CUcontext context) noexcept { return reinterpret_cast<Context*>(context)->device; }
-bool is_device(CUdevice device) noexcept { return device >= 0 && device < kDevices; }
+CUcontext as_context(Context* context) noexcept {
+  return reinterpret_cast<CUcontext>(context);
+}
+CUdevice device_of(CUcontext context) noexcept {
+  return reinterpret_cast<Context*>(context)->device;
+}
+bool is_device(CUdevice device) noexcept {
+  return device >= 0 && device < kDevices;
+}
 
 CUresult with_context() noexcept {
-  if (!initialised.load(std::memory_order_relaxed)) return CUDA_ERROR_NOT_INITIALIZED;
+  if (!initialised.load(std::memory_order_relaxed))
+    return CUDA_ERROR_NOT_INITIALIZED;
   return current != nullptr ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
 }
 
 CUresult give(CUdeviceptr* address, std::size_t bytes) noexcept {
-  if (address == nullptr || bytes == 0) return CUDA_ERROR_INVALID_VALUE;
-  if (const CUresult ready = with_context(); ready != CUDA_SUCCESS) return ready;
+  if (address == nullptr || bytes == 0)
+    return CUDA_ERROR_INVALID_VALUE;
+  if (const CUresult ready = with_context(); ready != CUDA_SUCCESS)
+    return ready;
   *address = next_address.fetch_add((bytes + 511) / 512 * 512, std::memory_order_relaxed);
   return CUDA_SUCCESS;
 }
 
-template <typename Handle> CUresult give_handle(Handle* handle) noexcept {
-  if (handle == nullptr) return CUDA_ERROR_INVALID_VALUE;
+template <typename Handle>
+CUresult give_handle(Handle* handle) noexcept {
+  if (handle == nullptr)
+    return CUDA_ERROR_INVALID_VALUE;
   *handle = (Handle)next_handle.fetch_add(16, std::memory_order_relaxed);
   return with_context();
 }
 
-}  // namespace
+} // namespace
 
 extern "C" {
 
 ALIQUOT_EXPORT CUresult cuInit(unsigned int flags) {
-  if (flags != 0) return CUDA_ERROR_INVALID_VALUE;
+  if (flags != 0)
+    return CUDA_ERROR_INVALID_VALUE;
   initialised.store(true, std::memory_order_relaxed);
   return CUDA_SUCCESS;
 }
@@ -65,13 +77,15 @@ ALIQUOT_EXPORT CUresult cuDriverGetVersion(int* version) {
   return CUDA_SUCCESS;
 }
 
-ALIQUOT_EXPORT CUresult cuGetProcAddress_v2(const char* symbol, void** function, int version, cuuint64_t flags,
-                                            CUdriverProcAddressQueryResult* status) {
-  if (symbol == nullptr || function == nullptr) return CUDA_ERROR_INVALID_VALUE;
+ALIQUOT_EXPORT CUresult cuGetProcAddress_v2(const char* symbol, void** function, int version,
+                                            cuuint64_t flags, CUdriverProcAddressQueryResult* status) {
+  if (symbol == nullptr || function == nullptr)
+    return CUDA_ERROR_INVALID_VALUE;
   const aliquot::api::Lookup found = aliquot::api::find_entry_point(symbol, version, flags);
   const bool known = found.status == aliquot::api::LookupStatus::Success;
   *function = known ? reinterpret_cast<void*>(aliquot::api::cuda_symbols()[found.index].address) : nullptr;
-  if (status != nullptr) *status = static_cast<CUdriverProcAddressQueryResult>(found.status);
+  if (status != nullptr)
+    *status = static_cast<CUdriverProcAddressQueryResult>(found.status);
   return known ? CUDA_SUCCESS : CUDA_ERROR_NOT_FOUND;
 }
 
@@ -91,7 +105,8 @@ ALIQUOT_EXPORT CUresult cuDeviceGet(CUdevice* device, int ordinal) {
 
 // The last byte of the UUID is the device's number plus 1.
 ALIQUOT_EXPORT CUresult cuDeviceGetUuid_v2(CUuuid* uuid, CUdevice device) {
-  if (!is_device(device)) return CUDA_ERROR_INVALID_DEVICE;
+  if (!is_device(device))
+    return CUDA_ERROR_INVALID_DEVICE;
   std::memset(uuid->bytes, 0, sizeof uuid->bytes);
   uuid->bytes[sizeof uuid->bytes - 1] = static_cast<char>(device + 1);
   return CUDA_SUCCESS;
@@ -103,14 +118,16 @@ ALIQUOT_EXPORT CUresult cuDeviceTotalMem_v2(std::size_t* bytes, CUdevice device)
 }
 
 ALIQUOT_EXPORT CUresult cuDevicePrimaryCtxRetain(CUcontext* context, CUdevice device) {
-  if (!is_device(device)) return CUDA_ERROR_INVALID_DEVICE;
+  if (!is_device(device))
+    return CUDA_ERROR_INVALID_DEVICE;
   ++primary_uses[device];
   *context = as_context(&primary[device]);
   return CUDA_SUCCESS;
 }
 
 ALIQUOT_EXPORT CUresult cuDevicePrimaryCtxRelease_v2(CUdevice device) {
-  if (!is_device(device) || primary_uses[device] == 0) return CUDA_ERROR_INVALID_CONTEXT;
+  if (!is_device(device) || primary_uses[device] == 0)
+    return CUDA_ERROR_INVALID_CONTEXT;
   --primary_uses[device];
   return CUDA_SUCCESS;
 }
@@ -120,16 +137,19 @@ ALIQUOT_EXPORT CUresult cuDevicePrimaryCtxReset_v2(CUdevice device) {
 }
 
 ALIQUOT_EXPORT CUresult cuDevicePrimaryCtxGetState(CUdevice device, unsigned int* flags, int* active) {
-  if (!is_device(device)) return CUDA_ERROR_INVALID_DEVICE;
+  if (!is_device(device))
+    return CUDA_ERROR_INVALID_DEVICE;
   *flags = 0;
   *active = primary_uses[device] != 0;
   return CUDA_SUCCESS;
 }
 
 ALIQUOT_EXPORT CUresult cuCtxCreate_v2(CUcontext* context, unsigned int, CUdevice device) {
-  if (!is_device(device)) return CUDA_ERROR_INVALID_DEVICE;
+  if (!is_device(device))
+    return CUDA_ERROR_INVALID_DEVICE;
   auto* made = static_cast<Context*>(std::malloc(sizeof(Context)));
-  if (made == nullptr) return CUDA_ERROR_OUT_OF_MEMORY;
+  if (made == nullptr)
+    return CUDA_ERROR_OUT_OF_MEMORY;
   made->device = device;
   *context = current = as_context(made);
   return CUDA_SUCCESS;
@@ -137,7 +157,8 @@ ALIQUOT_EXPORT CUresult cuCtxCreate_v2(CUcontext* context, unsigned int, CUdevic
 
 // A destroyed context stays readable, as other threads may still have it current.
 ALIQUOT_EXPORT CUresult cuCtxDestroy_v2(CUcontext context) {
-  if (current == context) current = nullptr;
+  if (current == context)
+    current = nullptr;
   return context != nullptr ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
 }
 
@@ -152,12 +173,15 @@ ALIQUOT_EXPORT CUresult cuCtxGetCurrent(CUcontext* context) {
 }
 
 ALIQUOT_EXPORT CUresult cuCtxGetDevice(CUdevice* device) {
-  if (current == nullptr) return CUDA_ERROR_INVALID_CONTEXT;
+  if (current == nullptr)
+    return CUDA_ERROR_INVALID_CONTEXT;
   *device = device_of(current);
   return CUDA_SUCCESS;
 }
 
-ALIQUOT_EXPORT CUresult cuMemAlloc_v2(CUdeviceptr* address, std::size_t bytes) { return give(address, bytes); }
+ALIQUOT_EXPORT CUresult cuMemAlloc_v2(CUdeviceptr* address, std::size_t bytes) {
+  return give(address, bytes);
+}
 
 ALIQUOT_EXPORT CUresult cuMemAllocManaged(CUdeviceptr* address, std::size_t bytes, unsigned int) {
   return give(address, bytes);
@@ -177,53 +201,77 @@ ALIQUOT_EXPORT CUresult cuMemAllocAsync(CUdeviceptr* address, std::size_t bytes,
   return give(address, bytes);
 }
 
-ALIQUOT_EXPORT CUresult cuMemFreeAsync(CUdeviceptr address, CUstream) { return cuMemFree_v2(address); }
+ALIQUOT_EXPORT CUresult cuMemFreeAsync(CUdeviceptr address, CUstream) {
+  return cuMemFree_v2(address);
+}
 
 ALIQUOT_EXPORT CUresult cuDeviceGetMemPool(CUmemoryPool* pool, CUdevice device) {
   *pool = reinterpret_cast<CUmemoryPool>(&primary[is_device(device) ? device : 0]);
   return is_device(device) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_DEVICE;
 }
 
-ALIQUOT_EXPORT CUresult cuMemCreate(CUmemGenericAllocationHandle* handle, std::size_t, const CUmemAllocationProp*,
-                                    unsigned long long) {
+ALIQUOT_EXPORT CUresult cuMemCreate(CUmemGenericAllocationHandle* handle, std::size_t,
+                                    const CUmemAllocationProp*, unsigned long long) {
   return give_handle(handle);
 }
 
-ALIQUOT_EXPORT CUresult cuMemRelease(CUmemGenericAllocationHandle) { return CUDA_SUCCESS; }
+ALIQUOT_EXPORT CUresult cuMemRelease(CUmemGenericAllocationHandle) {
+  return CUDA_SUCCESS;
+}
 
 ALIQUOT_EXPORT CUresult cuMemMap(CUdeviceptr, std::size_t, std::size_t, CUmemGenericAllocationHandle,
                                  unsigned long long) {
   return CUDA_SUCCESS;
 }
 
-ALIQUOT_EXPORT CUresult cuMemUnmap(CUdeviceptr, std::size_t) { return CUDA_SUCCESS; }
+ALIQUOT_EXPORT CUresult cuMemUnmap(CUdeviceptr, std::size_t) {
+  return CUDA_SUCCESS;
+}
 
-ALIQUOT_EXPORT CUresult cuArrayCreate_v2(CUarray* handle, const CUDA_ARRAY_DESCRIPTOR*) { return give_handle(handle); }
+ALIQUOT_EXPORT CUresult cuArrayCreate_v2(CUarray* handle, const CUDA_ARRAY_DESCRIPTOR*) {
+  return give_handle(handle);
+}
 ALIQUOT_EXPORT CUresult cuArray3DCreate_v2(CUarray* handle, const CUDA_ARRAY3D_DESCRIPTOR*) {
   return give_handle(handle);
 }
-ALIQUOT_EXPORT CUresult cuArrayDestroy(CUarray) { return CUDA_SUCCESS; }
+ALIQUOT_EXPORT CUresult cuArrayDestroy(CUarray) {
+  return CUDA_SUCCESS;
+}
 ALIQUOT_EXPORT CUresult cuMipmappedArrayCreate(CUmipmappedArray* handle, const CUDA_ARRAY3D_DESCRIPTOR*,
                                                unsigned int) {
   return give_handle(handle);
 }
-ALIQUOT_EXPORT CUresult cuMipmappedArrayDestroy(CUmipmappedArray) { return CUDA_SUCCESS; }
+ALIQUOT_EXPORT CUresult cuMipmappedArrayDestroy(CUmipmappedArray) {
+  return CUDA_SUCCESS;
+}
 
 ALIQUOT_EXPORT CUresult cuMemGetInfo_v2(std::size_t* free, std::size_t* total) {
   *free = *total = kDeviceBytes;
   return with_context();
 }
 
-ALIQUOT_EXPORT CUresult cuMemcpyHtoD_v2(CUdeviceptr, const void*, std::size_t) { return CUDA_SUCCESS; }
-ALIQUOT_EXPORT CUresult cuMemcpyDtoH_v2(void*, CUdeviceptr, std::size_t) { return CUDA_SUCCESS; }
-ALIQUOT_EXPORT CUresult cuMemcpyDtoD_v2(CUdeviceptr, CUdeviceptr, std::size_t) { return CUDA_SUCCESS; }
-ALIQUOT_EXPORT CUresult cuMemcpy2D_v2(const CUDA_MEMCPY2D*) { return CUDA_SUCCESS; }
-
-ALIQUOT_EXPORT CUresult cuLaunchKernel(CUfunction, unsigned int, unsigned int, unsigned int, unsigned int, unsigned int,
-                                       unsigned int, unsigned int, CUstream, void**, void**) {
+ALIQUOT_EXPORT CUresult cuMemcpyHtoD_v2(CUdeviceptr, const void*, std::size_t) {
+  return CUDA_SUCCESS;
+}
+ALIQUOT_EXPORT CUresult cuMemcpyDtoH_v2(void*, CUdeviceptr, std::size_t) {
+  return CUDA_SUCCESS;
+}
+ALIQUOT_EXPORT CUresult cuMemcpyDtoD_v2(CUdeviceptr, CUdeviceptr, std::size_t) {
+  return CUDA_SUCCESS;
+}
+ALIQUOT_EXPORT CUresult cuMemcpy2D_v2(const CUDA_MEMCPY2D*) {
   return CUDA_SUCCESS;
 }
 
-ALIQUOT_EXPORT CUresult cuLaunchKernelEx(const CUlaunchConfig*, CUfunction, void**, void**) { return CUDA_SUCCESS; }
-ALIQUOT_EXPORT CUresult cuGraphLaunch(CUgraphExec, CUstream) { return CUDA_SUCCESS; }
+ALIQUOT_EXPORT CUresult cuLaunchKernel(CUfunction, unsigned int, unsigned int, unsigned int, unsigned int,
+                                       unsigned int, unsigned int, unsigned int, CUstream, void**, void**) {
+  return CUDA_SUCCESS;
+}
+
+ALIQUOT_EXPORT CUresult cuLaunchKernelEx(const CUlaunchConfig*, CUfunction, void**, void**) {
+  return CUDA_SUCCESS;
+}
+ALIQUOT_EXPORT CUresult cuGraphLaunch(CUgraphExec, CUstream) {
+  return CUDA_SUCCESS;
+}
 }

@@ -1,9 +1,10 @@
 // What the processes of a slice hold of its devices, exact over all of them and unharmed by kill -9.
 //
-// Each process writes only its own slot and there is no total: a process may hold up to what it was `granted`, and
-// raises that by announcing what it asks for and then adding up everybody's. A slot counts only while its owner word
-// names a process, so one compare-and-swap refunds the dead. README.md in native/limiter has the rules and the proof.
-// No lock is shared between processes; nothing here makes a system call except when the limit is hit.
+// Each process writes only its own slot and there is no total: a process may hold up to what it was
+// `granted`, and raises that by announcing what it asks for and then adding up everybody's. A slot counts
+// only while its owner word names a process, so one compare-and-swap refunds the dead. README.md in
+// native/limiter has the rules and the proof. No lock is shared between processes; nothing here makes a
+// system call except when the limit is hit.
 #pragma once
 
 #include <atomic>
@@ -40,8 +41,8 @@ class Ledger {
 
  private:
   struct Tally {
-    std::uint64_t firm = 0;     // granted, or held beyond that
-    std::uint64_t pending = 0;  // what others ask for at this moment
+    std::uint64_t firm = 0;    // granted, or held beyond that
+    std::uint64_t pending = 0; // what others ask for at this moment
     bool operator==(const Tally&) const = default;
   };
   enum class Answer : std::uint8_t { Given, Busy, OverLimit };
@@ -68,7 +69,7 @@ class Ledger {
   std::atomic<std::uint64_t> lease_generation_{0};
   std::atomic<std::uint64_t> last_burial_{0};
   std::atomic<std::uint64_t> sampled_[layout::kMaxDevices] = {};
-  std::mutex asking_;  // of this process only: one thread asks at a time
+  std::mutex asking_; // of this process only: one thread asks at a time
 };
 
-}  // namespace aliquot::limiter
+} // namespace aliquot::limiter

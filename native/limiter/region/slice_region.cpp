@@ -23,14 +23,15 @@ void* map_file(int folder, const char* name, std::size_t size, bool writable, co
     problem = errno == EACCES || errno == EPERM ? "this user may not use it" : "it is not there";
     return nullptr;
   }
-  struct stat status {};
+  struct stat status{};
   void* mapping = MAP_FAILED;
   if (::fstat(descriptor, &status) != 0 || !S_ISREG(status.st_mode) ||
       status.st_size < static_cast<off_t>(size)) {
     problem = "it is damaged";
   } else {
     mapping = ::mmap(nullptr, size, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, descriptor, 0);
-    if (mapping == MAP_FAILED) problem = "it cannot be mapped";
+    if (mapping == MAP_FAILED)
+      problem = "it cannot be mapped";
   }
   ::close(descriptor);
   return mapping == MAP_FAILED ? nullptr : mapping;
@@ -47,7 +48,7 @@ void copy_path(char (&to)[layout::kPathBytes], const std::uint8_t (&from)[layout
   to[sizeof to - 1] = '\0';
 }
 
-}  // namespace
+} // namespace
 
 SliceRegion* SliceRegion::open(const char* folder, Access access, const char*& problem) noexcept {
   const int descriptor = ::open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -57,19 +58,22 @@ SliceRegion* SliceRegion::open(const char* folder, Access access, const char*& p
   }
   const bool writes = access == Access::Account;
   void* limits = map_file(descriptor, "limits", sizeof(layout::Limits), false, problem);
-  void* account = limits == nullptr ? nullptr
-                                    : map_file(descriptor, "account", sizeof(layout::Account), writes, problem);
+  void* account =
+      limits == nullptr ? nullptr : map_file(descriptor, "account", sizeof(layout::Account), writes, problem);
   ::close(descriptor);
   auto* region = new (std::nothrow) SliceRegion;
   if (region == nullptr || limits == nullptr || account == nullptr) {
-    if (limits != nullptr) ::munmap(limits, sizeof(layout::Limits));
-    if (account != nullptr) ::munmap(account, sizeof(layout::Account));
+    if (limits != nullptr)
+      ::munmap(limits, sizeof(layout::Limits));
+    if (account != nullptr)
+      ::munmap(account, sizeof(layout::Account));
     delete region;
     return nullptr;
   }
   region->limits_ = static_cast<const layout::Limits*>(limits);
   region->account_ = static_cast<layout::Account*>(account);
-  if (!has_head(*region->limits_, layout::kLimitsMagic) || !has_head(*region->account_, layout::kAccountMagic)) {
+  if (!has_head(*region->limits_, layout::kLimitsMagic) ||
+      !has_head(*region->account_, layout::kAccountMagic)) {
     ::munmap(limits, sizeof(layout::Limits));
     ::munmap(account, sizeof(layout::Account));
     delete region;
@@ -86,7 +90,8 @@ unsigned SliceRegion::device_count() const noexcept {
 }
 
 std::uint64_t SliceRegion::vram_limit(unsigned device) const noexcept {
-  if (device >= layout::kMaxDevices) return 0;
+  if (device >= layout::kMaxDevices)
+    return 0;
   return std::min(limits_->devices[device].vram_bytes.load(std::memory_order_acquire), kMaxBytes);
 }
 
@@ -95,9 +100,10 @@ bool SliceRegion::allows_unlisted() const noexcept {
 }
 
 const char* slice_folder() noexcept {
-  if (::access(kMountedFolder, F_OK) == 0) return kMountedFolder;
+  if (::access(kMountedFolder, F_OK) == 0)
+    return kMountedFolder;
   const char* named = std::getenv("ALIQUOT_SLICE");
   return named != nullptr && named[0] != '\0' ? named : nullptr;
 }
 
-}  // namespace aliquot::limiter
+} // namespace aliquot::limiter

@@ -12,8 +12,8 @@ class SliceRegion {
   // A process of the slice writes its account; a tool only looks.
   enum class Access : std::uint8_t { Account, Look };
 
-  // Maps the slice in `folder`. Null, and `problem` a sentence about it, where there is none or it is damaged. What
-  // was mapped stays so until the process ends: hooks on other threads may be reading it.
+  // Maps the slice in `folder`. Null, and `problem` a sentence about it, where there is none or it is
+  // damaged. What was mapped stays so until the process ends: hooks on other threads may be reading it.
   static SliceRegion* open(const char* folder, Access access, const char*& problem) noexcept;
 
   const layout::Limits& limits() const noexcept { return *limits_; }
@@ -34,11 +34,11 @@ class SliceRegion {
   char nvml_path_[layout::kPathBytes] = {};
 };
 
-// The folder of this process' slice: the one that an administrator mounts at /run/aliquot/slice, else the one that
-// ALIQUOT_SLICE names. Null where there is neither.
+// The folder of this process' slice: the one that an administrator mounts at /run/aliquot/slice, else the one
+// that ALIQUOT_SLICE names. Null where there is neither.
 const char* slice_folder() noexcept;
 
 // The most that any count of bytes in the region can mean; what is larger was scribbled.
 inline constexpr std::uint64_t kMaxBytes = (std::uint64_t{1} << 48) - 1;
 
-}  // namespace aliquot::limiter
+} // namespace aliquot::limiter

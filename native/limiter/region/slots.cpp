@@ -12,14 +12,17 @@
 namespace aliquot::limiter {
 namespace {
 
-// The number by which owner words name a pid namespace; 0 where there is no room left, which only means that nobody
-// but the agent can tell whether such a process lives.
+// The number by which owner words name a pid namespace; 0 where there is no room left, which only means that
+// nobody but the agent can tell whether such a process lives.
 std::uint32_t namespace_number(layout::Account& account, std::uint64_t inode) noexcept {
-  if (inode == 0) return 0;
+  if (inode == 0)
+    return 0;
   for (std::uint32_t i = 0; i < layout::kMaxPidNamespaces; ++i) {
     std::uint64_t known = account.pid_namespaces[i].load(std::memory_order_acquire);
-    if (known == 0 && account.pid_namespaces[i].compare_exchange_strong(known, inode)) return i + 1;
-    if (known == inode) return i + 1;
+    if (known == 0 && account.pid_namespaces[i].compare_exchange_strong(known, inode))
+      return i + 1;
+    if (known == inode)
+      return i + 1;
   }
   return 0;
 }
@@ -33,10 +36,12 @@ std::uint64_t realtime_ns() noexcept {
 void read_command(std::uint8_t (&to)[32]) noexcept {
   std::memset(to, 0, sizeof to);
   const int descriptor = ::open("/proc/self/comm", O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) return;
+  if (descriptor < 0)
+    return;
   const ssize_t length = ::read(descriptor, to, sizeof to - 1);
   ::close(descriptor);
-  if (length > 0 && to[length - 1] == '\n') to[length - 1] = '\0';
+  if (length > 0 && to[length - 1] == '\n')
+    to[length - 1] = '\0';
 }
 
 // The counters go on from where the slot's last process left them; what it held does not.
@@ -47,7 +52,8 @@ void begin(layout::Process& slot) noexcept {
     device.asking.store(0, std::memory_order_relaxed);
     device.peak.store(0, std::memory_order_relaxed);
   }
-  std::memcpy(static_cast<void*>(&slot.at_attach), static_cast<const void*>(&slot.counters), sizeof slot.counters);
+  std::memcpy(static_cast<void*>(&slot.at_attach), static_cast<const void*>(&slot.counters),
+              sizeof slot.counters);
   slot.attached_unix_ns = realtime_ns();
   read_command(slot.command);
 }
@@ -65,12 +71,15 @@ ClaimedSlot claim_free_slot(layout::Account& account, const OwnerWord& self) noe
   for (std::uint32_t index = 0; index < layout::kMaxProcesses; ++index) {
     layout::Process& slot = account.processes[index];
     std::uint64_t nobody = 0;
-    if (slot.owner.load(std::memory_order_relaxed) != 0) continue;
+    if (slot.owner.load(std::memory_order_relaxed) != 0)
+      continue;
     cover(account, index);
-    if (!slot.owner.compare_exchange_strong(nobody, claiming.pack())) continue;
+    if (!slot.owner.compare_exchange_strong(nobody, claiming.pack()))
+      continue;
     begin(slot);
     std::uint64_t expected = claiming.pack();
-    if (slot.owner.compare_exchange_strong(expected, self.pack())) return {index, self.pack()};
+    if (slot.owner.compare_exchange_strong(expected, self.pack()))
+      return {index, self.pack()};
   }
   return {};
 }
@@ -79,11 +88,12 @@ ClaimedSlot claim_free_slot(layout::Account& account, const OwnerWord& self) noe
 void free_own_past(layout::Account& account, std::uint64_t self) noexcept {
   for (std::uint32_t index = 0; index < slots_used(account); ++index) {
     std::uint64_t word = account.processes[index].owner.load(std::memory_order_relaxed);
-    if (word == self) account.processes[index].owner.compare_exchange_strong(word, 0);
+    if (word == self)
+      account.processes[index].owner.compare_exchange_strong(word, 0);
   }
 }
 
-}  // namespace
+} // namespace
 
 std::uint32_t slots_used(const layout::Account& account) noexcept {
   const std::uint64_t used = account.slots_used.load(std::memory_order_seq_cst);
@@ -101,8 +111,10 @@ unsigned free_slots_of_dead(layout::Account& account, std::uint64_t mine) noexce
     std::atomic<std::uint64_t>& word = account.processes[index].owner;
     std::uint64_t seen = word.load(std::memory_order_acquire);
     const OwnerWord owner = OwnerWord::unpack(seen);
-    if (seen == 0 || seen == mine || owner.pid_namespace != here) continue;
-    if (is_dead(owner.pid, owner.start_ticks) && word.compare_exchange_strong(seen, 0)) ++freed;
+    if (seen == 0 || seen == mine || owner.pid_namespace != here)
+      continue;
+    if (is_dead(owner.pid, owner.start_ticks) && word.compare_exchange_strong(seen, 0))
+      ++freed;
   }
   return freed;
 }
@@ -118,4 +130,4 @@ ClaimedSlot claim_slot(layout::Account& account) noexcept {
   return claim_free_slot(account, self);
 }
 
-}  // namespace aliquot::limiter
+} // namespace aliquot::limiter

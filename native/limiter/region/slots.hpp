@@ -9,7 +9,7 @@ namespace aliquot::limiter {
 
 struct ClaimedSlot {
   std::uint32_t index = layout::kMaxProcesses;
-  std::uint64_t owner = 0;  // the owner word that it holds now
+  std::uint64_t owner = 0; // the owner word that it holds now
   explicit operator bool() const noexcept { return index < layout::kMaxProcesses; }
 };
 
@@ -24,4 +24,4 @@ std::uint32_t slots_used(const layout::Account& account) noexcept;
 // True while a slot with this owner word counts.
 bool counts(std::uint64_t owner_word) noexcept;
 
-}  // namespace aliquot::limiter
+} // namespace aliquot::limiter

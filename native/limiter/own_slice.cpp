@@ -1,4 +1,4 @@
-#include "native/limiter/cuda/slice.hpp"
+#include "native/limiter/own_slice.hpp"
 
 #include <atomic>
 
@@ -12,7 +12,7 @@ std::atomic<SliceRegion*> region{nullptr};
 std::atomic<bool> looked{false};
 common::SpinLock looking;
 
-SliceRegion* look() noexcept {
+SliceRegion* look(SliceRegion::Access access) noexcept {
   const char* folder = slice_folder();
   if (folder == nullptr) {
     common::log_line(common::LogLevel::Error,
@@ -21,24 +21,25 @@ SliceRegion* look() noexcept {
     return nullptr;
   }
   const char* problem = "there is not enough memory";
-  SliceRegion* opened = SliceRegion::open(folder, SliceRegion::Access::Account, problem);
+  SliceRegion* opened = SliceRegion::open(folder, access, problem);
   if (opened == nullptr) {
     common::log_line(common::LogLevel::Error, "the slice %s cannot be used: %s", folder, problem);
   }
   return opened;
 }
 
-}  // namespace
+} // namespace
 
-SliceRegion* slice_region() noexcept {
-  if (looked.load(std::memory_order_acquire)) return region.load(std::memory_order_relaxed);
+SliceRegion* slice_region(SliceRegion::Access access) noexcept {
+  if (looked.load(std::memory_order_acquire))
+    return region.load(std::memory_order_relaxed);
   looking.lock();
   if (!looked.load(std::memory_order_relaxed)) {
-    region.store(look(), std::memory_order_relaxed);
+    region.store(look(access), std::memory_order_relaxed);
     looked.store(true, std::memory_order_release);
   }
   looking.unlock();
   return region.load(std::memory_order_relaxed);
 }
 
-}  // namespace aliquot::limiter
+} // namespace aliquot::limiter
