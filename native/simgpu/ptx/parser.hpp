@@ -158,6 +158,7 @@ class Parser {
 
   // parser_constant.cpp
   Constant constant();
+  Constant conditional(const Constant& condition);
   Constant binary(int lowest);
   Constant binary(int lowest, Constant left);
   Constant unary();

@@ -133,7 +133,11 @@ Constant negate(const Constant& a) {
 
 Constant Parser::constant() {
   const Deeper deeper(*this);
-  const Constant condition = binary(1);
+  return conditional(binary(1));
+}
+
+// "? yes : no" may follow what has been read.
+Constant Parser::conditional(const Constant& condition) {
   if (!accept('?'))
     return condition;
   const Constant yes = constant();

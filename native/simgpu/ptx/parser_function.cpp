@@ -232,7 +232,7 @@ void Parser::register_declaration() {
   std::uint8_t width = 1;
   Type type = Type::None;
   for (; at(Tok::DotWord); advance()) {
-    if (token_.text == "v2" || token_.text == "v4" || token_.text == "v8")
+    if (token_.text == "v2" || token_.text == "v4")
       width = static_cast<std::uint8_t>(token_.text[1] - '0');
     else if (type == Type::None && type_from_name(token_.text) != Type::None)
       type = type_from_name(token_.text);

@@ -132,7 +132,7 @@ void Parser::initialiser_element(Filling& filling) {
     }
     value = {{Immediate::Kind::Int, first.bits}, first.is_unsigned};
     if (!at(',') && !at('}') && !at(';'))
-      value = binary(1, value);
+      value = conditional(binary(1, value));
   } else {
     value = constant();
   }

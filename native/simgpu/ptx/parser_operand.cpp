@@ -84,6 +84,11 @@ bool accesses_memory(std::string_view opcode) {
   return opcode == "ld" || opcode == "ldu" || opcode == "st" || opcode == "atom" || opcode == "red";
 }
 
+bool is_address_base(OperandKind kind) {
+  return kind == OperandKind::Register || kind == OperandKind::Local || kind == OperandKind::Parameter ||
+         kind == OperandKind::Return || kind == OperandKind::Symbol;
+}
+
 bool ends_operand(Tok kind) {
   return kind == punctuation(',') || kind == punctuation(';') || kind == punctuation('}') ||
          kind == punctuation(']') || kind == punctuation(')');
@@ -111,7 +116,7 @@ void Parser::instruction(std::string_view opcode, Guard guard, std::uint32_t lin
   operands_.clear();
   for (; at(Tok::DotWord); advance())
     modifiers_.push_back(token_.text);
-  if (!at(';')) {
+  if (!at(';') && !at('}') && !at(Tok::End)) {
     do
       operands_.push_back(operand());
     while (accept(','));
@@ -170,7 +175,7 @@ Operand Parser::constant_operand() {
     advance();
     if (ends_operand(token_.kind))
       return result;
-    result.imm = binary(1, {{Immediate::Kind::Int, first.bits}, first.is_unsigned}).value;
+    result.imm = conditional(binary(1, {{Immediate::Kind::Int, first.bits}, first.is_unsigned})).value;
     return result;
   }
   const bool constant_follows =
@@ -297,7 +302,7 @@ Operand Parser::address_operand() {
   if (at(Tok::Identifier) && token_.text != "WARP_SZ") {
     const std::uint32_t line = token_.line;
     result.items.push_back(reference(identifier("an address"), line));
-    if (result.items[0].kind == OperandKind::Label || result.items[0].kind == OperandKind::Sink)
+    if (!is_address_base(result.items[0].kind))
       throw Failure(line, "expected a register, variable or constant in '[ ]'");
     displacement(result.offset);
   } else {

@@ -1,5 +1,4 @@
 // A module as PTX text again: flat, every name made unique where blocks had hidden one another.
-#include <algorithm>
 #include <cinttypes>
 #include <cstdio>
 
@@ -165,7 +164,7 @@ class Printer {
     header(function, name);
     text_ += "\n{\n";
     for (std::size_t i = 0; i < function.registers.size(); ++i)
-      if (!is_parameter(function, i))
+      if (parameter_name(function, i).empty())
         (text_ += ".reg .") +=
             std::string(name_of(function.registers[i].type)) + " " + register_name(i) + ";\n";
     for (std::size_t i = 0; i < function.variables.size(); ++i)
@@ -182,22 +181,26 @@ class Printer {
     text_ += "}\n";
   }
 
-  // The place of a register in a list of parameters, or -1.
-  static std::ptrdiff_t place(const std::vector<std::int32_t>& list, std::size_t index) {
-    const auto found = std::find(list.begin(), list.end(), static_cast<std::int32_t>(index));
-    return found == list.end() ? -1 : found - list.begin();
+  // The name of a register that belongs to a parameter, "" for others. A vector parameter has one a component.
+  static std::string parameter_name(const std::vector<Variable>& list, const std::vector<std::int32_t>& registers,
+                                    const std::string& prefix, std::size_t index) {
+    constexpr const char* kComponents[] = {".x", ".y", ".z", ".w"};
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      const auto first = static_cast<std::size_t>(registers[i]);
+      if (registers[i] >= 0 && index >= first && index < first + list[i].vector)
+        return prefix + std::to_string(i) + (list[i].vector > 1 ? kComponents[(index - first) % 4] : "");
+    }
+    return "";
   }
 
-  static bool is_parameter(const Function& function, std::size_t index) {
-    return place(function.parameter_registers, index) >= 0 || place(function.return_registers, index) >= 0;
+  static std::string parameter_name(const Function& function, std::size_t index) {
+    const std::string name = parameter_name(function.returns, function.return_registers, "$R", index);
+    return name.empty() ? parameter_name(function.parameters, function.parameter_registers, "$P", index) : name;
   }
 
   std::string register_name(std::size_t index) const {
-    if (const std::ptrdiff_t i = place(function_->return_registers, index); i >= 0)
-      return "$R" + std::to_string(i);
-    if (const std::ptrdiff_t i = place(function_->parameter_registers, index); i >= 0)
-      return "$P" + std::to_string(i);
-    return "%_" + std::to_string(index);
+    const std::string name = parameter_name(*function_, index);
+    return name.empty() ? "%_" + std::to_string(index) : name;
   }
 
   std::string label_name(std::size_t index) const { return "$L" + std::to_string(index); }
