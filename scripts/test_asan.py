@@ -1,7 +1,7 @@
-"""Builds with the system's g++ under address and undefined-behaviour sanitizers; runs fuzzers and marked tests.
+"""Builds with g++ under address and undefined-behaviour sanitizers; runs fuzzers and marked tests.
 
-The sanitizers' runtime must be the first library of a process, so Python preloads it. A leak is no fault here: a
-driver's library keeps its state until the process ends, and so do Python's modules.
+The sanitizers' runtime must be the first library of a process, so Python preloads it. A leak is no fault
+here: a driver's library keeps its state until the process ends, and so do Python's modules.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def build() -> None:
 
 
 def runtime() -> str:
-    """The sanitizers' runtime libraries, for LD_PRELOAD; the C++ library with them, which their hooks need."""
+    """The sanitizers' runtime libraries, for LD_PRELOAD; with the C++ library, which their hooks need."""
     names = ("libasan.so", "libubsan.so", "libstdc++.so.6")
     asked = [["g++", f"-print-file-name={name}"] for name in names]
     found = [
