@@ -1,8 +1,8 @@
 """A program that asks for more and more of the card, until it is told that there is no more.
 
 It takes memory piece by piece through the driver's API (cuda-bindings). Where its share ends, cuMemAlloc
-answers CUDA_ERROR_OUT_OF_MEMORY; what the program holds by then goes on working, which it proves by writing to
-it and reading it back. No other program on the card is harmed.
+answers CUDA_ERROR_OUT_OF_MEMORY; what the program holds by then goes on working, which it proves by writing
+to it and reading it back. No other program on the card is harmed.
 
 Cost: nothing; on a simulated card, memory that is never touched costs the host nothing either.
 """
