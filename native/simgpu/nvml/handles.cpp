@@ -1,0 +1,113 @@
+// Counting cards and finding them by index, UUID, PCI address or serial number.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include "native/simgpu/nvml/names.hpp"
+#include "native/simgpu/nvml/session.hpp"
+
+using namespace aliquot::simgpu::nvml;
+
+namespace {
+
+template <typename Matches>
+nvmlReturn_t find_card(Machine& machine, nvmlDevice_t* device, Matches&& matches) {
+  for (std::uint32_t index = 0; index < machine.cards().size(); ++index) {
+    if (!matches(machine.cards()[index], index))
+      continue;
+    *device = handle_of(index);
+    return NVML_SUCCESS;
+  }
+  return NVML_ERROR_NOT_FOUND;
+}
+
+struct PciAddress {
+  unsigned int domain = 0, bus = 0, device = 0;
+};
+
+// "domain:bus:device.function" or "bus:device.function", in hexadecimal.
+bool parse_pci(const char* text, PciAddress& address) noexcept {
+  unsigned int function = 0;
+  char rest;
+  if (std::sscanf(text, "%x:%x:%x.%x%c", &address.domain, &address.bus, &address.device, &function, &rest) ==
+      4)
+    return true;
+  address.domain = 0;
+  return std::sscanf(text, "%x:%x.%x%c", &address.bus, &address.device, &function, &rest) == 3;
+}
+
+} // namespace
+
+extern "C" {
+
+ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetCount_v2(unsigned int* count) {
+  return on_machine({count}, [&](Machine& machine) {
+    *count = static_cast<unsigned int>(machine.cards().size());
+    return NVML_SUCCESS;
+  });
+}
+
+ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetCount(unsigned int* count) {
+  return nvmlDeviceGetCount_v2(count);
+}
+
+ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned int index, nvmlDevice_t* device) {
+  return on_machine({device}, [&](Machine& machine) {
+    if (index >= machine.cards().size())
+      return NVML_ERROR_INVALID_ARGUMENT;
+    *device = handle_of(index);
+    return NVML_SUCCESS;
+  });
+}
+
+ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetHandleByIndex(unsigned int index, nvmlDevice_t* device) {
+  return nvmlDeviceGetHandleByIndex_v2(index, device);
+}
+
+ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetHandleByUUID(const char* uuid, nvmlDevice_t* device) {
+  return on_machine({uuid, device}, [&](Machine& machine) {
+    return find_card(machine, device,
+                     [&](const Card& card, std::uint32_t) { return uuid_text(card) == uuid; });
+  });
+}
+
+ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetHandleByUUIDV(const nvmlUUID_t* uuid, nvmlDevice_t* device) {
+  return on_machine({uuid, device}, [&](Machine& machine) {
+    if (uuid->version != struct_version(sizeof(nvmlUUID_v1_t), 1))
+      return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+    const bool binary = uuid->type == NVML_UUID_TYPE_BINARY;
+    if (!binary && uuid->type != NVML_UUID_TYPE_ASCII)
+      return NVML_ERROR_INVALID_ARGUMENT;
+    return find_card(machine, device, [&](const Card& card, std::uint32_t) {
+      return binary ? std::memcmp(card.uuid, uuid->value.bytes, sizeof card.uuid) == 0
+                    : std::strncmp(uuid_text(card).c_str(), uuid->value.str, sizeof uuid->value.str) == 0;
+    });
+  });
+}
+
+ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetHandleByPciBusId_v2(const char* bus_id, nvmlDevice_t* device) {
+  return on_machine({bus_id, device}, [&](Machine& machine) {
+    PciAddress wanted;
+    if (!parse_pci(bus_id, wanted))
+      return NVML_ERROR_INVALID_ARGUMENT;
+    return find_card(machine, device, [&](const Card& card, std::uint32_t) {
+      return card.pci_domain == wanted.domain && card.pci_bus == wanted.bus &&
+             card.pci_device == wanted.device;
+    });
+  });
+}
+
+ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetHandleByPciBusId(const char* bus_id, nvmlDevice_t* device) {
+  return nvmlDeviceGetHandleByPciBusId_v2(bus_id, device);
+}
+
+ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetHandleBySerial(const char* serial, nvmlDevice_t* device) {
+  return on_machine({serial, device}, [&](Machine& machine) {
+    return find_card(machine, device, [&](const Card& card, std::uint32_t) {
+      return has_serial(card) && serial_text(card) == serial;
+    });
+  });
+}
+
+} // extern "C"
