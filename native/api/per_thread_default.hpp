@@ -9,7 +9,7 @@
 
 namespace aliquot::api {
 
-inline thread_local bool per_thread_default_scope = false;
+inline constinit thread_local bool per_thread_default_scope = false;
 
 inline bool default_stream_is_per_thread() noexcept {
   return per_thread_default_scope;
