@@ -24,6 +24,7 @@ def read_models(data: pathlib.Path) -> Iterator[dict[str, Any]]:
 
 
 def quoted(text: str) -> str:
+    """A C++ string literal. Raises `ValueError` where one would need escapes."""
     if not text.isascii() or any(c in text for c in '"\\\n'):
         raise ValueError(f"not a plain string: {text!r}")
     return f'"{text}"'
@@ -88,6 +89,7 @@ def render(data: pathlib.Path) -> str:
 
 
 def main(arguments: list[str]) -> int:
+    """Runs as a program; returns its exit status."""
     if len(arguments) != 2:
         print(__doc__, file=sys.stderr)
         return 2

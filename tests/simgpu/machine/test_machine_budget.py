@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,15 +35,21 @@ def test_more_than_is_free_is_refused_whatever_the_budget(probe: Any) -> None:
 
 
 def test_the_default_is_a_part_of_the_host(show: Any) -> None:
-    with open("/proc/meminfo") as file:
-        total = int(file.readline().split()[1]) * 1024
+    total = int(Path("/proc/meminfo").read_text().split()[1]) * 1024
     limit = show("show", "--json", ALIQUOT_SIMGPU_HOST_BYTES=None)["host_budget"]["limit_bytes"]
     assert 0 < limit <= 0.7 * total
 
 
 @pytest.mark.parametrize(
     ("text", "limit"),
-    [("8GiB", 8 << 30), ("8gi", 8 << 30), ("500MB", 500_000_000), ("1k", 1000), ("12345", 12345), ("2 MiB", 2 << 20)],
+    [
+        ("8GiB", 8 << 30),
+        ("8gi", 8 << 30),
+        ("500MB", 500_000_000),
+        ("1k", 1000),
+        ("12345", 12345),
+        ("2 MiB", 2 << 20),
+    ],
 )
 def test_sizes(text: str, limit: int, show: Any) -> None:
     assert show("show", "--json", ALIQUOT_SIMGPU_HOST_BYTES=text)["host_budget"]["limit_bytes"] == limit

@@ -6,6 +6,7 @@ Shares are taken from the device's own record, not from what the processes think
 from __future__ import annotations
 
 import signal
+import statistics
 import time
 from collections import defaultdict
 from typing import Any
@@ -35,7 +36,8 @@ def test_contending_processes_share_equally(count: int, probe: Any, show: Any) -
     workers = [probe() for _ in range(count)]
     for worker in workers:
         worker.send("spin", 0, 1200)
-    turns = [int(worker.answer()) for worker in workers]
+    for worker in workers:
+        worker.answer()
     record = show("record", "--card", "0")
     # The last and first moments have one worker only: the middle second counts.
     start = min(interval["start_ns"] for interval in record) + 100_000_000
@@ -46,7 +48,8 @@ def test_contending_processes_share_equally(count: int, probe: Any, show: Any) -
     assert all(abs(ns - fair) <= 0.1 * fair for ns in busy.values()), busy
     assert sum(busy.values()) >= 0.5e9  # what hand-overs cost depends on how busy the host's cores are
     assert _overlap(record) == 0
-    assert min(turns) > 1200 / 2 / count / 3  # turns of about 2 ms, not one long one each
+    lengths = [one["end_ns"] - one["start_ns"] for one in middle]
+    assert 0.4e6 < statistics.median(lengths) < 6e6  # turns of about 2 ms, less where an overrun is repaid
 
 
 def test_short_kernels_are_not_shut_out_by_long_ones(probe: Any, show: Any) -> None:

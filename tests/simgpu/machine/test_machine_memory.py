@@ -160,7 +160,11 @@ def test_what_a_process_did_can_be_read_after_it_ended(probe: Any, show: Any) ->
     assert record["pid"] == worker.pid
     assert (record["card"], record["slice"], record["command"]) == (1, "blue-7", "aliquot-machine")
     assert (record["peak_vram_bytes"], live["vram_bytes"]) == (3 * GIB, GIB)
-    assert (record["copied_to_device"], record["copied_to_host"], record["copied_on_device"]) == (1000, 200, 30)
+    assert (record["copied_to_device"], record["copied_to_host"], record["copied_on_device"]) == (
+        1000,
+        200,
+        30,
+    )
     assert record["launches"] == 5
     assert 55e6 < record["busy_ns"] < 75e6
 

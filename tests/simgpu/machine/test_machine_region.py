@@ -1,4 +1,4 @@
-"""The region is only bytes that anybody of this user can write: damage is refused or bounded, never a crash."""
+"""The region is only bytes that this user can write: damage is refused or bounded, never a crash."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_home_that_others_can_write_is_refused(tool: Any, tmp_path: Path) -> N
 @pytest.mark.sanitized
 @pytest.mark.parametrize("seed", range(6))
 def test_random_bytes_are_bounded(seed: int, region: Path, tool: Any, probe: Any) -> None:
-    """Everything behind the header is noise: readers answer, newcomers get in or are told, turns are taken."""
+    """Behind the header is noise: readers answer, newcomers get in or are told, turns are taken."""
     rng = random.Random(seed)
     with region.open("r+b") as file:
         file.seek(HEADER_BYTES)
@@ -127,7 +127,13 @@ def test_flipped_bytes_under_a_live_process(region: Path, tool: Any, probe: Any)
                 # Mostly where the words are that all processes read: slots and accounts.
                 file.seek(HEADER_BYTES + int((size - HEADER_BYTES - 64) * rng.random() ** 6))
                 file.write(rng.randbytes(rng.choice((1, 8, 64))))
-        for command in (("reserve", 0, 4096), ("release", 0, 4096), ("acquire", 0), ("yield?", 0), ("give", 0)):
+        for command in (
+            ("reserve", 0, 4096),
+            ("release", 0, 4096),
+            ("acquire", 0),
+            ("yield?", 0),
+            ("give", 0),
+        ):
             assert victim.ask(*command) != ""
         assert tool("processes", "--json").returncode == 0
     assert victim.process.poll() is None
