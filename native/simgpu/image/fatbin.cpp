@@ -63,6 +63,10 @@ bool split(Bytes container, std::vector<Entry>& entries) {
   return true;
 }
 
+bool is_linked(const Entry& entry) {
+  return entry.flags >> 32 == kFlagLinked >> 32;
+}
+
 void cut_at_nul(std::string& text) {
   text.resize(std::min(text.size(), text.find('\0')));
 }
@@ -84,7 +88,11 @@ Status extract(const Entry& entry, Contents& out) {
   if (!lz4 && !zstd) {
     made.text.assign(reinterpret_cast<const char*>(entry.payload.data()), entry.payload.size());
     cut_at_nul(made.text);
-    return Status::Ok;
+    // A flag that we do not know may stand for a compression that we do not know.
+    if (is_linked(entry) || made.text.find(".version") != std::string::npos)
+      return Status::Ok;
+    out.message = "a PTX entry of the fat binary is stored in an unknown way";
+    return Status::Unsupported;
   }
   const std::uint64_t stored = entry.compressed != 0 ? entry.compressed : entry.payload.size();
   if (lz4 && zstd)
@@ -133,10 +141,10 @@ Status read_container(Bytes container, std::uint32_t sm, Contents& out) {
   const Entry* chosen = choose(entries, sm);
   if (!chosen)
     return Status::NoPtx;
-  if (chosen->flags >> 32 != kFlagLinked >> 32)
+  if (!is_linked(*chosen))
     return extract(*chosen, out);
   for (const Entry& entry : entries) {
-    if (entry.kind != kKindPtx || entry.flags >> 32 != kFlagLinked >> 32)
+    if (entry.kind != kKindPtx || !is_linked(entry))
       continue;
     if (const Status status = extract(entry, out); status != Status::Ok)
       return status;

@@ -17,7 +17,7 @@ enum class Status : std::uint8_t {
   Ok,
   Invalid,     // CUDA_ERROR_INVALID_IMAGE: malformed, truncated or lying
   NoPtx,       // CUDA_ERROR_NO_BINARY_FOR_GPU: only cubins inside
-  Unsupported, // a compression that this build cannot undo
+  Unsupported, // PTX that is stored in a way we do not know
 };
 
 // One PTX text found inside, decompressed.

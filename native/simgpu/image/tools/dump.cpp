@@ -137,7 +137,7 @@ void run(const Options& options) {
 
 int main(int count, char** arguments) {
   const Options options = options_of(count, arguments);
-  if (options.files.empty()) {
+  if (options.files.empty() && !options.pack) {
     std::cerr << "usage: image-dump [--sm N] [--unknown] [--wrapper] [--pack] FILE...\n";
     return 2;
   }
