@@ -23,7 +23,7 @@ struct RememberedPlace {
   unsigned device;
   std::uint32_t epoch;
 };
-thread_local RememberedPlace remembered [[gnu::tls_model("initial-exec")]] = {nullptr, kNoDevice, 0};
+constinit thread_local RememberedPlace remembered [[gnu::tls_model("initial-exec")]] = {nullptr, kNoDevice, 0};
 
 // A forked child is another process: it has none of its parent's memory on the device, and no slot.
 void forget_parent() noexcept {
@@ -72,7 +72,7 @@ namespace detail {
 std::atomic<Limiter*> limiter{nullptr};
 }
 
-thread_local bool InsideDriver::inside_ [[gnu::tls_model("initial-exec")]] = false;
+constinit thread_local bool InsideDriver::inside_ [[gnu::tls_model("initial-exec")]] = false;
 
 Limiter* attach_limiter() noexcept {
   if (Limiter* known = limiter())

@@ -83,7 +83,7 @@ class InsideDriver {
   static bool here() noexcept { return inside_; }
 
  private:
-  static thread_local bool inside_ [[gnu::tls_model("initial-exec")]];
+  static constinit thread_local bool inside_ [[gnu::tls_model("initial-exec")]];
   const bool before_;
 };
 

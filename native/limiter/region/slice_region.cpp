@@ -48,6 +48,11 @@ void copy_path(char (&to)[layout::kPathBytes], const std::uint8_t (&from)[layout
   to[sizeof to - 1] = '\0';
 }
 
+void unmap(void* limits, void* account) noexcept {
+  if (limits != nullptr) ::munmap(limits, sizeof(layout::Limits));
+  if (account != nullptr) ::munmap(account, sizeof(layout::Account));
+}
+
 } // namespace
 
 SliceRegion* SliceRegion::open(const char* folder, Access access, const char*& problem) noexcept {
@@ -62,27 +67,30 @@ SliceRegion* SliceRegion::open(const char* folder, Access access, const char*& p
       limits == nullptr ? nullptr : map_file(descriptor, "account", sizeof(layout::Account), writes, problem);
   ::close(descriptor);
   auto* region = new (std::nothrow) SliceRegion;
-  if (region == nullptr || limits == nullptr || account == nullptr) {
-    if (limits != nullptr)
-      ::munmap(limits, sizeof(layout::Limits));
-    if (account != nullptr)
-      ::munmap(account, sizeof(layout::Account));
-    delete region;
+  if (region == nullptr) {
+    unmap(limits, account);
     return nullptr;
   }
   region->limits_ = static_cast<const layout::Limits*>(limits);
   region->account_ = static_cast<layout::Account*>(account);
-  if (!has_head(*region->limits_, layout::kLimitsMagic) ||
-      !has_head(*region->account_, layout::kAccountMagic)) {
-    ::munmap(limits, sizeof(layout::Limits));
-    ::munmap(account, sizeof(layout::Account));
-    delete region;
+  if (limits == nullptr || account == nullptr) {
+    close(region);
+    return nullptr;
+  }
+  if (!has_head(*region->limits_, layout::kLimitsMagic) || !has_head(*region->account_, layout::kAccountMagic)) {
+    close(region);
     problem = "it was made by another version, or is damaged";
     return nullptr;
   }
   copy_path(region->driver_path_, region->limits_->driver_path);
   copy_path(region->nvml_path_, region->limits_->nvml_path);
   return region;
+}
+
+void SliceRegion::close(const SliceRegion* region) noexcept {
+  if (region == nullptr) return;
+  unmap(const_cast<layout::Limits*>(region->limits_), region->account_);
+  delete region;
 }
 
 unsigned SliceRegion::device_count() const noexcept {

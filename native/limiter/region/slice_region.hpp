@@ -12,9 +12,10 @@ class SliceRegion {
   // A process of the slice writes its account; a tool only looks.
   enum class Access : std::uint8_t { Account, Look };
 
-  // Maps the slice in `folder`. Null, and `problem` a sentence about it, where there is none or it is
-  // damaged. What was mapped stays so until the process ends: hooks on other threads may be reading it.
+  // Maps the slice in `folder`. Null, and `problem` a sentence about it, where there is none or it is damaged. The
+  // limiter never closes its own: hooks on other threads may be reading it until the process ends.
   static SliceRegion* open(const char* folder, Access access, const char*& problem) noexcept;
+  static void close(const SliceRegion* region) noexcept;
 
   const layout::Limits& limits() const noexcept { return *limits_; }
   layout::Account& account() const noexcept { return *account_; }
