@@ -22,7 +22,7 @@ constexpr std::uint64_t kLookNs = 20 * kMs;     // a turn seen for this long mak
 constexpr std::uint64_t kOverrunNs =
     250 * kMs;                               // a live holder that does not poll for this long loses its turn
 constexpr std::uint64_t kSettleNs = 1 * kMs; // busy time is booked at least this often while polling
-constexpr std::uint64_t kDebtSlices = 20;    // more overrun than this is forgiven
+constexpr std::uint64_t kAwayNs = 50 * kMs;  // who has been idle for this long starts level with the others
 constexpr std::uint64_t kMergeNs = 20'000;   // runs of one process this close make one interval
 
 constexpr std::uint64_t owner_word(std::uint64_t turn, std::uint32_t holder) {
@@ -123,10 +123,7 @@ bool Engine::should_yield() noexcept {
     settle(now);
   if (now < slice_end_.load(std::memory_order_relaxed))
     return false;
-  if (others_wait())
-    return true;
-  nobody_waited_.store(now, std::memory_order_relaxed);
-  return false;
+  return others_wait();
 }
 
 // ---- taking a turn
@@ -135,6 +132,7 @@ bool Engine::should_yield() noexcept {
 bool Engine::take_turn(const std::atomic<bool>& give_up) noexcept {
   if (try_free_engine())
     return true;
+  join();
   raise_hand(true);
   const bool taken = wait_in_line(give_up);
   raise_hand(false);
@@ -232,10 +230,36 @@ void Engine::accept(std::uint64_t word) noexcept {
   usage_.last_seen.store(now, std::memory_order_relaxed);
   usage_.turn.store(word, std::memory_order_relaxed);
   accounted_.store(now, std::memory_order_relaxed);
-  const std::uint64_t repaid = std::min(debt_, slice_ns_ - slice_ns_ / 4);
-  debt_ -= repaid;
-  slice_end_.store(now + slice_ns_ - repaid, std::memory_order_relaxed);
+  slice_end_.store(now + fair_slice(now), std::memory_order_relaxed);
   turn_.store(word, std::memory_order_relaxed);
+}
+
+// Idle time is no credit: who comes back is taken to have had as much as anybody.
+void Engine::join() noexcept {
+  const std::uint64_t served = usage_.served.load();
+  if (since(monotonic_ns(), usage_.last_seen.load()) > kAwayNs || served == 0)
+    usage_.served.store(std::max(served, state_.served.load()));
+}
+
+// Turns run over while others wait, because the host's cores are busy or a kernel cannot be suspended. So a
+// turn is shorter for who has had more than those in line have had on average, and longer for who has had
+// less.
+std::uint64_t Engine::fair_slice(std::uint64_t now_ns) const noexcept {
+  std::uint64_t count = 0, sum = 0;
+  const std::uint64_t mine = usage_.served.load();
+  for (std::uint32_t slot = 0; slot < slot_count(region_.slots); ++slot) {
+    const bool waits = (state_.waiting[slot / 64].load() >> (slot % 64) & 1) != 0;
+    const Usage& usage = region_.usage[slot][card_];
+    if (slot == slot_ || !waits || since(now_ns, usage.last_seen.load()) > kFreshNs)
+      continue;
+    // Differences are bounded one by one: what a region says may be anything.
+    const std::uint64_t served = usage.served.load(), reach = 4 * slice_ns_;
+    sum += reach + (served > mine ? std::min(served - mine, reach) : 0) -
+           (served < mine ? std::min(mine - served, reach) : 0);
+    ++count;
+  }
+  const std::uint64_t behind = count != 0 ? sum / count : 4 * slice_ns_; // 4 slices: level
+  return std::max(slice_ns_ + behind, 4 * slice_ns_ + slice_ns_ / 4) - 4 * slice_ns_;
 }
 
 // ---- passing it on
@@ -256,19 +280,8 @@ void Engine::pass_turn() noexcept {
     usage_.run_start.store(0, std::memory_order_relaxed);
     return;
   }
-  if (next != kMaxProcesses) {
+  if (next != kMaxProcesses)
     flush_run();
-    owe(now);
-  }
-}
-
-// A turn that ran over its slice while others waited (a host core was busy, a kernel could not be suspended)
-// makes the next ones shorter, so that shares stay equal.
-void Engine::owe(std::uint64_t now_ns) noexcept {
-  const std::uint64_t due =
-      std::max(slice_end_.load(std::memory_order_relaxed), nobody_waited_.load(std::memory_order_relaxed));
-  if (now_ns > due)
-    debt_ = std::min(debt_ + (now_ns - due), kDebtSlices * slice_ns_);
 }
 
 // Gives the turn `word` to the next in line, or to nobody. False if it is no longer that turn.
@@ -337,6 +350,9 @@ void Engine::settle(std::uint64_t now_ns) noexcept {
   const std::uint64_t spent = now_ns - from;
   usage_.busy_ns.fetch_add(spent, std::memory_order_relaxed);
   usage_.run_busy.fetch_add(spent, std::memory_order_relaxed);
+  const std::uint64_t served = usage_.served.fetch_add(spent, std::memory_order_relaxed) + spent;
+  if (served > state_.served.load(std::memory_order_relaxed))
+    state_.served.store(served, std::memory_order_relaxed);
   state_.busy_ns.fetch_add(spent, std::memory_order_relaxed);
   busy_add(usage_.busy, from, now_ns);
   busy_add(state_.busy, from, now_ns);

@@ -35,7 +35,8 @@ class Engine {
   bool unfit(std::uint64_t word, std::uint64_t waited_ns) const noexcept;
   void accept(std::uint64_t word) noexcept;
   void pass_turn() noexcept;
-  void owe(std::uint64_t now_ns) noexcept;
+  void join() noexcept;
+  std::uint64_t fair_slice(std::uint64_t now_ns) const noexcept;
   bool hand_over(std::uint64_t word, std::uint32_t& next) noexcept;
   std::uint32_t pick_next(std::uint32_t after) noexcept;
   bool others_wait() const noexcept;
@@ -53,13 +54,11 @@ class Engine {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::uint32_t holders_ = 0; // threads of this process that run under the turn
-  std::uint64_t debt_ = 0;    // overrun that is still to be repaid
   bool queueing_ = false;     // one of them waits in line for all
 
   std::atomic<std::uint64_t> turn_{0}; // owner word of our turn
   std::atomic<std::uint64_t> slice_end_{0};
-  std::atomic<std::uint64_t> accounted_{0};     // busy time is booked up to here
-  std::atomic<std::uint64_t> nobody_waited_{0}; // when a poll last found nobody waiting
+  std::atomic<std::uint64_t> accounted_{0}; // busy time is booked up to here
 };
 
 // Writes the open interval of a dead process into the card's record.

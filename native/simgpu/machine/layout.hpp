@@ -82,6 +82,7 @@ struct Busy {
 struct alignas(64) EngineState {
   Word owner; // turn << 16 | (slot + 1); slot part 0: free. The low half is the futex.
   alignas(64) Word waiting[kWaitWords];
+  Word served; // the most that any process has been served
   alignas(64) Word busy_ns;
   Word intervals;
   Busy busy;
@@ -91,8 +92,9 @@ struct alignas(64) EngineState {
 // What one process did on one card.
 struct alignas(64) Usage {
   Word peak, busy_ns, launches, copied[3];
-  Word turn;                         // owner word under which it last ran
-  Word last_seen;                    // when it last polled or waited
+  Word turn;      // owner word under which it last ran
+  Word last_seen; // when it last polled or waited
+  Word served;    // busy time, for comparing who has had more; who comes back from idling starts level
   Word run_start, run_end, run_busy; // busy interval not yet in the card's record; start 0: none
   Busy busy;
 };

@@ -273,7 +273,7 @@ void SharedMachine::clear_slot(std::uint32_t slot) noexcept {
     Usage& usage = region_.usage[slot][card];
     for (Word* word :
          {&usage.peak, &usage.busy_ns, &usage.launches, &usage.copied[0], &usage.copied[1], &usage.copied[2],
-          &usage.turn, &usage.last_seen, &usage.run_start, &usage.run_end, &usage.run_busy})
+          &usage.turn, &usage.last_seen, &usage.served, &usage.run_start, &usage.run_end, &usage.run_busy})
       word->store(0);
     busy_clear(usage.busy);
   }
