@@ -99,3 +99,11 @@ def compile_cpp(zig: list[str]) -> Compile:
         return output
 
     return compile_
+
+
+@pytest.fixture(scope="session")
+def stubs(compile_cpp: Compile, generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The driver's weak definitions as an object file."""
+    source = generated / "aliquot" / "cuda_stubs.cpp"
+    flags = [f"-I{ROOT}", f"-I{generated}", "-c", "-Wall", "-Wextra", "-Werror"]
+    return compile_cpp(tmp_path_factory.mktemp("stubs") / "cuda_stubs.o", source, *flags)

@@ -30,11 +30,13 @@ print(cudart.cudaGetDeviceCount(ctypes.byref(ctypes.c_int())))
 
 
 @pytest.fixture(scope="session")
-def asking_driver(compile_cpp: Compile, generated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def asking_driver(
+    compile_cpp: Compile, generated: Path, stubs: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """A folder with a libcuda.so.1 that notes every question and answers from the list."""
     folder = tmp_path_factory.mktemp("asking")
     sources = [ROOT / "tests" / "api" / "asking_driver.cpp", API / "lookup.cpp"]
-    sources.append(generated / "aliquot" / "cuda_stubs.cpp")
+    sources.append(stubs)
     flags = [f"-I{ROOT}", f"-I{generated}", "-shared", "-Wl,-Bsymbolic", "-Wl,-soname,libcuda.so.1"]
     flags.append(f"-Wl,--version-script={generated}/aliquot/cuda_exports.map")
     compile_cpp(folder / "libcuda.so.1", *sources, *flags)

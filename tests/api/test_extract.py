@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,23 +22,35 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
-def copy(tmp_path: Path, toolkits: list[Path]) -> Path:
+def list_copy(tmp_path: Path, toolkits: list[Path]) -> Path:
     for name in ("cuda", "nvml"):
         shutil.copytree(API / name, tmp_path / name)
     assert toolkits
     return tmp_path
 
 
-def rewrite(copy: Path, change: Callable[[ApiList], None]) -> None:
-    api = toml_io.load(copy / "cuda")
+@pytest.fixture(autouse=True, scope="module")
+def headers_read_once() -> Iterator[None]:
+    """The headers stay the same from test to test, and reading them is what takes the time."""
+    from listing import headers
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("read_cuda", "read_nvml"):
+            read = functools.cache(getattr(headers, name))
+            patch.setattr(headers, name, lambda include, read=read: deepcopy(read(include)))
+        yield
+
+
+def rewrite(list_copy: Path, change: Callable[[ApiList], None]) -> None:
+    api = toml_io.load(list_copy / "cuda")
     change(api)
-    toml_io.save(api, copy / "cuda")
+    toml_io.save(api, list_copy / "cuda")
 
 
-def extract(copy: Path, action: str) -> int:
+def extract(list_copy: Path, action: str) -> int:
     import extract as extractor
 
-    return extractor.main([action, "--list", str(copy)])
+    return extractor.main([action, "--list", str(list_copy)])
 
 
 def remove_function(api: ApiList) -> None:
@@ -76,37 +90,37 @@ CHANGES = {
 
 
 def test_every_difference_is_reported_and_then_written(
-    copy: Path, capsys: pytest.CaptureFixture[str]
+    list_copy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def change_all(api: ApiList) -> None:
         for change in CHANGES:
             change(api)
 
-    rewrite(copy, change_all)
-    assert extract(copy, "--check") == 1
+    rewrite(list_copy, change_all)
+    assert extract(list_copy, "--check") == 1
     assert sorted(capsys.readouterr().out.splitlines()) == sorted(CHANGES.values())
-    assert extract(copy, "--write") == 0
-    assert extract(copy, "--check") == 0
+    assert extract(list_copy, "--write") == 0
+    assert extract(list_copy, "--check") == 0
 
 
-def test_writing_keeps_what_people_annotated(copy: Path) -> None:
+def test_writing_keeps_what_people_annotated(list_copy: Path) -> None:
     def annotate(api: ApiList) -> None:
         remove_function(api)
         abi = api.functions["cuInit"].abis[0]
         api.functions["cuInit"].abis[0] = replace(abi, note="a remark", stream_field=None)
         api.functions["cuInit"].family = "context"
 
-    rewrite(copy, annotate)
-    before = toml_io.load(copy / "cuda")
-    assert extract(copy, "--write") == 0
-    after = toml_io.load(copy / "cuda")
+    rewrite(list_copy, annotate)
+    before = toml_io.load(list_copy / "cuda")
+    assert extract(list_copy, "--write") == 0
+    after = toml_io.load(list_copy / "cuda")
     assert after.functions.pop("cuMemAlloc").family == "memory"
     assert after == before
 
 
-def test_writing_an_up_to_date_list_changes_no_byte(copy: Path) -> None:
+def test_writing_an_up_to_date_list_changes_no_byte(list_copy: Path) -> None:
     """Undeclared symbols are among what must survive."""
-    assert extract(copy, "--write") == 0
+    assert extract(list_copy, "--write") == 0
     for path in API.glob("*/**/*.toml"):
-        assert (copy / path.relative_to(API)).read_text() == path.read_text(), path
-    assert "cudbgGetAPI" in toml_io.load(copy / "cuda").functions
+        assert (list_copy / path.relative_to(API)).read_text() == path.read_text(), path
+    assert "cudbgGetAPI" in toml_io.load(list_copy / "cuda").functions

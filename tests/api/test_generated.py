@@ -92,20 +92,22 @@ def driver(
     request: pytest.FixtureRequest,
     compile_cpp: Compile,
     generated: Path,
+    stubs: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """The driver of driver_probe.cpp, the stubs once before and once after it on the command line."""
     output = tmp_path_factory.mktemp("driver") / "libdriver.so"
-    sources = [generated / "aliquot" / "cuda_stubs.cpp", ROOT / "tests" / "api" / "driver_probe.cpp"]
+    source = ROOT / "tests" / "api" / "driver_probe.cpp"
     flags = [f"-I{ROOT}", f"-I{generated}", "-shared", "-Wl,-Bsymbolic", "-Wall", "-Wextra", "-Werror"]
     flags.append(f"-Wl,--version-script={generated}/aliquot/cuda_exports.map")
     if request.param == "zig":
-        return compile_cpp(output, *sources, *flags)
+        return compile_cpp(output, stubs, source, *flags)
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("no g++ on this machine")
     command = [compiler, "-std=gnu++20", "-O1", "-fPIC", "-fvisibility=hidden", *flags]
-    subprocess.run([*command, *map(str, reversed(sources)), "-o", str(output)], check=True, timeout=300)
+    own_stubs = generated / "aliquot" / "cuda_stubs.cpp"
+    subprocess.run([*command, str(source), str(own_stubs), "-o", str(output)], check=True, timeout=300)
     return output
 
 

@@ -172,11 +172,12 @@ def _merge_abi(known: Abi | None, abi: Abi) -> Abi:
 
 def mark_removed(api: ApiList, toolkits: dict[int, ApiList]) -> list[str]:
     """Notes the last toolkit that declared what the newest does not: real drivers go on exporting it."""
-    newest = toolkits[max(toolkits)].symbols()
+    declared = {version: set(headers.symbols()) for version, headers in toolkits.items()}
+    newest = declared[max(declared)]
     changes: list[str] = []
     for function in api.functions.values():
         for index, abi in enumerate(function.abis):
-            declaring = [version for version, headers in toolkits.items() if abi.symbol in headers.symbols()]
+            declaring = [version for version, symbols in declared.items() if abi.symbol in symbols]
             if abi.symbol not in newest and declaring and abi.until != max(declaring):
                 function.abis[index] = replace(abi, until=max(declaring))
                 changes.append(f"function {abi.symbol}: not in toolkit {max(toolkits)} any more")
