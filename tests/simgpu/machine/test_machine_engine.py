@@ -12,16 +12,28 @@ from typing import Any
 
 import pytest
 
+Record = list[dict[str, int]]
 
-def _busy_by_pid(record: list[dict[str, int]], since: int = 0) -> dict[int, int]:
+
+def _busy_by_pid(record: Record) -> dict[int, int]:
     busy: dict[int, int] = defaultdict(int)
     for interval in record:
-        if interval["start_ns"] >= since:
-            busy[interval["pid"]] += interval["busy_ns"]
+        busy[interval["pid"]] += interval["busy_ns"]
     return busy
 
 
-def _overlap(record: list[dict[str, int]]) -> int:
+def _within(record: Record, start: int, end: int) -> Record:
+    """The parts of intervals that lie in a span of time."""
+    parts: Record = []
+    for one in record:
+        first, last = max(one["start_ns"], start), min(one["end_ns"], end)
+        if first < last:
+            busy = one["busy_ns"] * (last - first) // (one["end_ns"] - one["start_ns"])
+            parts.append(one | {"start_ns": first, "end_ns": last, "busy_ns": busy})
+    return parts
+
+
+def _overlap(record: Record) -> int:
     """Nanoseconds for which two intervals say that they had the engine."""
     overlap, end = 0, 0
     for interval in sorted(record, key=lambda one: one["start_ns"]):
@@ -40,7 +52,7 @@ def test_contending_processes_share_equally(count: int, probe: Any, show: Any) -
     record = show("record", "--card", "0")
     # The last and first moments have one worker only: the middle second counts.
     start = min(interval["start_ns"] for interval in record) + 100_000_000
-    middle = [one for one in record if start <= one["start_ns"] < start + 1_000_000_000]
+    middle = _within(record, start, start + 1_000_000_000)
     busy = _busy_by_pid(middle)
     assert sorted(busy) == sorted(worker.pid for worker in workers)
     fair = sum(busy.values()) / count

@@ -1,0 +1,65 @@
+"""Clients of NVML run in processes of their own, with the simulated library first in the loader's path."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PRELUDE = """
+import ctypes, json, sys
+import pynvml as n
+def outcome(call, *arguments):
+    try:
+        return call(*arguments)
+    except n.NVMLError as error:
+        return type(error).__name__
+"""
+
+
+@pytest.fixture
+def nvml_env(simgpu_env: dict[str, str]) -> dict[str, str]:
+    return simgpu_env | {"ALIQUOT_SIMGPU": "h100:2,t4,rtx4090", "ALIQUOT_SIMGPU_HOST_BYTES": "1Ti"}
+
+
+@pytest.fixture
+def nvml(nvml_env: Mapping[str, str]) -> Callable[..., Any]:
+    """Runs code with nvidia-ml-py imported as `n`, and returns what it puts into `result`."""
+
+    def run(code: str, *, initialise: bool = True, **env: str) -> Any:
+        start = "n.nvmlInit()\n" if initialise else ""
+        source = f"{PRELUDE}{start}{code}\nprint(json.dumps(result))"
+        done = subprocess.run(
+            [sys.executable, "-c", source],
+            env={**nvml_env, **env},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+@pytest.fixture
+def worker(native_build: Path, nvml_env: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A process on the same machine: 3 GiB and 500 ms of work on card 0, 1 GiB on card 3."""
+    program = native_build / "native/simgpu/machine/probe/aliquot-machine-probe"
+    process = subprocess.Popen(
+        [program], env=dict(nvml_env), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    assert process.stdin
+    assert process.stdout
+    for command in ("reserve 0 3221225472", "reserve 3 1073741824", "spin 0 500"):
+        process.stdin.write(command + "\n")
+    assert [process.stdout.readline().strip() for _ in range(4)][:3] == ["ready", "ok", "ok"]
+    yield process
+    process.kill()
+    process.communicate()
