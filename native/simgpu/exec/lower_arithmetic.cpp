@@ -1,0 +1,445 @@
+// Arithmetic, logic, bit fields and comparisons: PTX spelling to handler names.
+#include <string>
+
+#include "native/simgpu/exec/lower.hpp"
+
+namespace aliquot::simgpu::exec {
+
+using ptx::Instruction;
+using ptx::Operand;
+using ptx::Type;
+
+namespace {
+
+bool is_float(Type type) { return type >= Type::F16 && type <= Type::F64; }
+bool is_signed(Type type) { return type >= Type::S8 && type <= Type::S64; }
+bool is_short_float(Type type) { return type >= Type::F16 && type <= Type::BF16x2; }
+
+// "b32": for operations that do not care about the sign.
+std::string bits_name(Type type) { return "b" + std::to_string(ptx::size_of(type) * 8); }
+
+// "u32" or "s32": for those that do.
+std::string sign_name(Type type) { return (is_signed(type) ? "s" : "u") + std::to_string(ptx::size_of(type) * 8); }
+
+Type type_of(const Instruction& instruction, Modifiers& modifiers) {
+  Type type = modifiers.take_type();
+  if (type == Type::None)
+    reject(instruction.position.line, instruction.opcode + " without a type");
+  return type;
+}
+
+Class wider(Class kind) { return kind == Class::B16 ? Class::B32 : Class::B64; }
+
+std::uint64_t rounding_number(std::string_view round) {
+  return round == "rz" ? 1 : round == "rm" ? 2 : round == "rp" ? 3 : 0;
+}
+
+}  // namespace
+
+// --- add sub div rem min max abs neg fma rcp sqrt ... ---------------------------------------------------------
+
+void Lowering::arithmetic(const Instruction& in, Modifiers& modifiers) {
+  if ((in.opcode == "add" || in.opcode == "sub") && modifiers.take("cc")) {
+    Type type = type_of(in, modifiers);
+    require(in, 3);
+    Class kind = class_of(type);
+    if (carry_row_ == ~0u)
+      carry_row_ = new_row(Class::Pred);
+    RowId a = source(in.operands[1], kind, type), b = source(in.operands[2], kind, type);
+    emit(in.opcode + ".cc." + bits_name(type), {target(in.operands[0], kind, type), carry_row_}, {a, b});
+    return;
+  }
+  Type type = type_of(in, modifiers);
+  if (is_float(type)) {
+    arithmetic_float(in, modifiers, type);
+    return;
+  }
+  Class kind = class_of(type);
+  bool unary = in.opcode == "abs" || in.opcode == "neg";
+  require(in, unary ? 2 : 3);
+  std::string name = in.opcode;
+  bool relu = modifiers.take("relu");
+  if (modifiers.take("sat"))
+    name += ".sat." + sign_name(type);
+  else if (name == "add" || name == "sub" || unary)
+    name += "." + bits_name(type);
+  else
+    name += "." + sign_name(type);
+  if (type == Type::None || ptx::size_of(type) == 16 || relu)
+    refuse(in, "this form is not implemented");
+  RowId a = source(in.operands[1], kind, type);
+  if (unary) {
+    emit(name, {target(in.operands[0], kind, type)}, {a});
+    return;
+  }
+  RowId b = source(in.operands[2], kind, type);
+  emit(name, {target(in.operands[0], kind, type)}, {a, b});
+}
+
+void Lowering::arithmetic_float(const Instruction& in, Modifiers& modifiers, Type type) {
+  Class kind = class_of(type);
+  std::string_view round = modifiers.take_one_of({"rn", "rz", "rm", "rp", "approx", "full"});
+  bool ftz = modifiers.take("ftz"), saturate = modifiers.take("sat"), relu = modifiers.take("relu");
+  bool directed = rounding_number(round) != 0;
+  bool three = in.opcode == "fma" || in.opcode == "mad";
+  bool one = in.opcode == "abs" || in.opcode == "neg" || in.opcode == "rcp" || in.opcode == "sqrt" ||
+             in.opcode == "rsqrt" || in.opcode == "sin" || in.opcode == "cos" || in.opcode == "ex2" ||
+             in.opcode == "lg2" || in.opcode == "tanh";
+  std::size_t sources = one ? 1 : three ? 3 : 2;
+  bool minmax = in.opcode == "min" || in.opcode == "max";
+  if (minmax && in.operands.size() == 4)
+    sources = 3;
+  require(in, sources + 1);
+
+  std::string suffix = std::string(ptx::name_of(type));
+  std::string base = in.opcode == "mad" ? "fma" : in.opcode;
+  bool single = type == Type::F32, short_float = is_short_float(type);
+  if (type == Type::TF32)
+    refuse(in, "type is not implemented");
+  bool ftz_inside = ftz && single && !directed && base != "tanh";
+  std::string name = base + (directed ? ".rnd" : "");
+  if (minmax)
+    name += modifiers.take("xorsign.abs") || (modifiers.take("xorsign") && modifiers.take("abs")) ? ".xorsign"
+            : modifiers.take("NaN")                                                               ? ".nan"
+                                                                                                  : "";
+  name += (ftz_inside ? ".ftz." : ".") + suffix;
+  bool flush = ftz && !ftz_inside && (single || type == Type::F16 || type == Type::F16x2);
+  std::string flush_name = "flush." + suffix;
+
+  std::vector<RowId> from;
+  for (std::size_t i = 1; i <= sources; ++i) {
+    RowId row = source(in.operands[i], kind, type);
+    from.push_back(flush ? compute(flush_name, kind, {row}) : row);
+  }
+  RowId to = target(in.operands[0], kind, type);
+  if (minmax && sources == 3) {
+    RowId first = compute(name, kind, {from[0], from[1]});
+    emit(name, {to}, {first, from[2]});
+    return;
+  }
+  bool more = flush || saturate || relu;
+  RowId value = more ? new_row(kind) : to;
+  emit_list(name, {value}, from, rounding_number(round));
+  if (saturate || relu) {
+    RowId next = flush ? new_row(kind) : to;
+    emit((relu ? "relu." : "sat.") + suffix, {next}, {value});
+    value = next;
+  }
+  if (flush)
+    emit(flush_name, {to}, {value});
+  (void)short_float;
+}
+
+void Lowering::carry(const Instruction& in, Modifiers& modifiers) {
+  bool out = modifiers.take("cc");
+  Type type = type_of(in, modifiers);
+  require(in, 3);
+  Class kind = class_of(type);
+  if (carry_row_ == ~0u)
+    carry_row_ = new_row(Class::Pred);
+  RowId a = source(in.operands[1], kind, type), b = source(in.operands[2], kind, type);
+  RowId to = target(in.operands[0], kind, type);
+  if (out)
+    emit(in.opcode + ".cc." + bits_name(type), {to, carry_row_}, {a, b, carry_row_});
+  else
+    emit(in.opcode + "." + bits_name(type), {to}, {a, b, carry_row_});
+}
+
+// mul, mad and madc in all their widths.
+void Lowering::multiply(const Instruction& in, Modifiers& modifiers) {
+  bool add = in.opcode != "mul", in_carry = in.opcode == "madc", out_carry = add && modifiers.take("cc");
+  std::string_view part = modifiers.take_one_of({"lo", "hi", "wide"});
+  Type type = type_of(in, modifiers);
+  if (is_float(type)) {
+    arithmetic_float(in, modifiers, type);
+    return;
+  }
+  require(in, add ? 4 : 3);
+  if (part.empty())
+    reject(in.position.line, "an integer product wants .lo, .hi or .wide");
+  bool saturate = modifiers.take("sat");
+  Class kind = class_of(type), result = part == "wide" ? wider(kind) : kind;
+  RowId a = source(in.operands[1], kind, type), b = source(in.operands[2], kind, type);
+  std::string product = "mul." + std::string(part) + "." + (part == "lo" ? bits_name(type) : sign_name(type));
+  if (!add) {
+    emit(product, {target(in.operands[0], result, type)}, {a, b});
+    return;
+  }
+  RowId c = source(in.operands[3], result, type);
+  RowId to = target(in.operands[0], result, type);
+  if (!in_carry && !out_carry && !saturate && part != "hi") {
+    emit("mad" + product.substr(3), {to}, {a, b, c});
+    return;
+  }
+  RowId partial = compute(product, result, {a, b});
+  std::string width = result == Class::B64 ? "b64" : result == Class::B32 ? "b32" : "b16";
+  if (saturate) {
+    emit("add.sat.s32", {to}, {partial, c});
+    return;
+  }
+  if (carry_row_ == ~0u)
+    carry_row_ = new_row(Class::Pred);
+  std::string name = std::string(in_carry ? "addc" : "add") + (out_carry ? ".cc." : ".") + width;
+  if (in_carry && out_carry)
+    emit(name, {to, carry_row_}, {partial, c, carry_row_});
+  else if (in_carry)
+    emit(name, {to}, {partial, c, carry_row_});
+  else if (out_carry)
+    emit(name, {to, carry_row_}, {partial, c});
+  else
+    emit(name, {to}, {partial, c});
+}
+
+void Lowering::multiply24(const Instruction& in, Modifiers& modifiers) {
+  std::string_view part = modifiers.take_one_of({"lo", "hi"});
+  Type type = type_of(in, modifiers);
+  bool add = in.opcode == "mad24", saturate = modifiers.take("sat");
+  require(in, add ? 4 : 3);
+  RowId a = source(in.operands[1], Class::B32, type), b = source(in.operands[2], Class::B32, type);
+  std::string name = part == "hi" ? "mul24.hi." + sign_name(type) : "mul24.lo.b32";
+  RowId to = target(in.operands[0], Class::B32, type);
+  if (part != "hi" && is_signed(type)) {  // sign bit 23
+    RowId eight = constant(Class::B32, 8);
+    auto extend = [&](RowId row) {
+      return compute("shr.s32", Class::B32, {compute("shl.b32", Class::B32, {row, eight}), eight});
+    };
+    a = extend(a);
+    b = extend(b);
+    name = "mul.lo.b32";
+  }
+  if (!add) {
+    emit(name, {to}, {a, b});
+    return;
+  }
+  RowId c = source(in.operands[3], Class::B32, type);
+  emit(saturate ? "add.sat.s32" : "add.b32", {to}, {compute(name, Class::B32, {a, b}), c});
+}
+
+void Lowering::sad(const Instruction& in, Modifiers& modifiers) {
+  Type type = type_of(in, modifiers);
+  require(in, 4);
+  Class kind = class_of(type);
+  RowId a = source(in.operands[1], kind, type), b = source(in.operands[2], kind, type),
+        c = source(in.operands[3], kind, type);
+  emit("sad." + sign_name(type), {target(in.operands[0], kind, type)}, {a, b, c});
+}
+
+void Lowering::logic(const Instruction& in, Modifiers& modifiers) {
+  Type type = type_of(in, modifiers);
+  Class kind = class_of(type);
+  bool unary = in.opcode == "not" || in.opcode == "cnot";
+  require(in, unary ? 2 : 3);
+  std::string name = in.opcode + "." + (kind == Class::Pred ? "pred" : bits_name(type));
+  RowId a = source(in.operands[1], kind, type);
+  if (unary) {
+    emit(name, {target(in.operands[0], kind, type)}, {a});
+    return;
+  }
+  RowId b = source(in.operands[2], kind, type);
+  emit(name, {target(in.operands[0], kind, type)}, {a, b});
+}
+
+void Lowering::shift(const Instruction& in, Modifiers& modifiers) {
+  Type type = type_of(in, modifiers);
+  require(in, 3);
+  Class kind = class_of(type);
+  RowId a = source(in.operands[1], kind, type), amount = source(in.operands[2], Class::B32, Type::U32);
+  std::string name = in.opcode + "." + (in.opcode == "shl" ? bits_name(type) : sign_name(type));
+  emit(name, {target(in.operands[0], kind, type)}, {a, amount});
+}
+
+void Lowering::count_bits(const Instruction& in, Modifiers& modifiers) {
+  bool amount = modifiers.take("shiftamt");
+  Type type = type_of(in, modifiers);
+  require(in, 2);
+  Class kind = class_of(type);
+  RowId a = source(in.operands[1], kind, type);
+  bool bfind = in.opcode == "bfind";
+  std::string name = in.opcode + (amount ? ".shiftamt." : ".") + (bfind ? sign_name(type) : bits_name(type));
+  emit(name, {target(in.operands[0], in.opcode == "brev" ? kind : Class::B32, Type::U32)}, {a});
+}
+
+void Lowering::bit_field(const Instruction& in, Modifiers& modifiers) {
+  Type type = type_of(in, modifiers);
+  Class kind = class_of(type);
+  bool insert = in.opcode == "bfi", fns = in.opcode == "fns";
+  require(in, insert ? 5 : 4);
+  RowId a = source(in.operands[1], kind, type);
+  RowId b = source(in.operands[2], insert ? kind : Class::B32, type);
+  RowId c = source(in.operands[3], Class::B32, Type::U32);
+  if (insert) {
+    RowId length = source(in.operands[4], Class::B32, Type::U32);
+    emit("bfi." + bits_name(type), {target(in.operands[0], kind, type)}, {a, b, c, length});
+  } else {
+    emit(in.opcode + "." + (fns ? bits_name(type) : sign_name(type)), {target(in.operands[0], kind, type)}, {a, b, c});
+  }
+}
+
+void Lowering::bit_mask(const Instruction& in, Modifiers& modifiers) {
+  std::string_view mode = modifiers.take_one_of({"clamp", "wrap"});
+  Type type = type_of(in, modifiers);
+  require(in, 3);
+  RowId a = source(in.operands[1], Class::B32, type), b = source(in.operands[2], Class::B32, Type::U32);
+  std::string name = in.opcode + "." + std::string(mode) + "." + (in.opcode == "bmsk" ? "b32" : sign_name(type));
+  emit(name, {target(in.operands[0], Class::B32, type)}, {a, b});
+}
+
+void Lowering::permute(const Instruction& in, Modifiers& modifiers) {
+  type_of(in, modifiers);
+  require(in, 4);
+  constexpr std::string_view modes[] = {"f4e", "b4e", "rc8", "ecl", "ecr", "rc16"};
+  std::uint64_t mode = 0;
+  for (std::uint64_t i = 0; i < 6; ++i)
+    if (modifiers.take(modes[i]))
+      mode = i + 1;
+  RowId a = source(in.operands[1], Class::B32), b = source(in.operands[2], Class::B32),
+        c = source(in.operands[3], Class::B32);
+  emit("prmt.b32", {target(in.operands[0], Class::B32)}, {a, b, c}, mode);
+}
+
+void Lowering::lop3(const Instruction& in, Modifiers& modifiers) {
+  type_of(in, modifiers);
+  if (modifiers.take_any({"and", "or"}))
+    refuse(in, "lop3 with a predicate is not implemented");
+  require(in, 5);
+  if (in.operands[4].kind != ptx::OperandKind::Immediate)
+    reject(in.position.line, "lop3 wants an immediate table");
+  RowId a = source(in.operands[1], Class::B32), b = source(in.operands[2], Class::B32),
+        c = source(in.operands[3], Class::B32);
+  emit("lop3.b32", {target(in.operands[0], Class::B32)}, {a, b, c}, in.operands[4].imm.bits & 0xFF);
+}
+
+void Lowering::funnel(const Instruction& in, Modifiers& modifiers) {
+  std::string_view direction = modifiers.take_one_of({"l", "r"}), mode = modifiers.take_one_of({"clamp", "wrap"});
+  type_of(in, modifiers);
+  require(in, 4);
+  RowId a = source(in.operands[1], Class::B32), b = source(in.operands[2], Class::B32),
+        c = source(in.operands[3], Class::B32, Type::U32);
+  std::string name = "shf." + std::string(direction) + "." + std::string(mode) + ".b32";
+  emit(name, {target(in.operands[0], Class::B32)}, {a, b, c});
+}
+
+void Lowering::dot(const Instruction& in, Modifiers& modifiers) {
+  std::string_view half = modifiers.take_one_of({"lo", "hi"});
+  Type a_type = type_of(in, modifiers), b_type = type_of(in, modifiers);
+  require(in, 4);
+  RowId a = source(in.operands[1], Class::B32), b = source(in.operands[2], Class::B32),
+        c = source(in.operands[3], Class::B32, b_type);
+  std::string name = in.opcode + (half.empty() ? "" : "." + std::string(half)) + "." + sign_name(a_type) + "." +
+                     sign_name(b_type);
+  emit(name, {target(in.operands[0], Class::B32)}, {a, b, c});
+}
+
+// --- Comparisons and selection --------------------------------------------------------------------------------
+
+namespace {
+
+constexpr std::initializer_list<std::string_view> kComparisons = {"eq",  "ne",  "lt",  "le",  "gt",  "ge",
+                                                                  "lo",  "ls",  "hi",  "hs",  "equ", "neu",
+                                                                  "ltu", "leu", "gtu", "geu", "num", "nan"};
+
+}  // namespace
+
+RowId Lowering::compare(const Instruction& in, Modifiers&, std::string_view comparison, Type type, bool ftz,
+                        std::size_t first) {
+  Class kind = class_of(type);
+  RowId a = source(in.operands[first], kind, type), b = source(in.operands[first + 1], kind, type);
+  std::string word(comparison);
+  std::string suffix;
+  if (is_float(type)) {
+    suffix = (ftz && type == Type::F32 ? "ftz." : "") + std::string(ptx::name_of(type));
+  } else {
+    bool below = word == "lo" || word == "ls" || word == "hi" || word == "hs";
+    if (below)
+      word = word == "lo" ? "lt" : word == "ls" ? "le" : word == "hi" ? "gt" : "ge";
+    suffix = word == "eq" || word == "ne" ? bits_name(type) : below ? "u" + bits_name(type).substr(1) : sign_name(type);
+  }
+  return compute("setp." + word + "." + suffix, Class::Pred, {a, b});
+}
+
+RowId Lowering::combine(const Instruction&, std::string_view boolean, RowId truth, const Operand& other) {
+  return compute(std::string(boolean) + ".pred", Class::Pred, {truth, predicate(other)});
+}
+
+void Lowering::setp(const Instruction& in, Modifiers& modifiers) {
+  std::string_view comparison = modifiers.take_one_of(kComparisons);
+  std::string_view boolean = modifiers.take_one_of({"and", "or", "xor"});
+  bool ftz = modifiers.take("ftz");
+  Type type = type_of(in, modifiers);
+  if (type == Type::F16x2 || type == Type::BF16x2)
+    refuse(in, "packed comparison is not implemented");
+  require(in, boolean.empty() ? 3 : 4);
+  RowId truth = compare(in, modifiers, comparison, type, ftz, 1);
+  const Operand& to = in.operands[0];
+  if (to.paired) {
+    RowId opposite = compute("not.pred", Class::Pred, {truth});
+    if (!boolean.empty())
+      opposite = combine(in, boolean, opposite, in.operands[3]);
+    RowId first = boolean.empty() ? truth : combine(in, boolean, truth, in.operands[3]);
+    emit("mov.pred", {target(to.items[0], Class::Pred)}, {opposite});
+    emit("mov.pred", {target(to, Class::Pred)}, {first});
+    return;
+  }
+  if (!boolean.empty())
+    truth = combine(in, boolean, truth, in.operands[3]);
+  // the comparison just made may write the register itself
+  out_.ops.back().rows[0] = target(to, Class::Pred);
+}
+
+void Lowering::set(const Instruction& in, Modifiers& modifiers) {
+  std::string_view comparison = modifiers.take_one_of(kComparisons);
+  std::string_view boolean = modifiers.take_one_of({"and", "or", "xor"});
+  bool ftz = modifiers.take("ftz");
+  Type to = type_of(in, modifiers), from = type_of(in, modifiers);
+  require(in, boolean.empty() ? 3 : 4);
+  if (to == Type::F16x2 || to == Type::BF16x2 || from == Type::F16x2 || from == Type::BF16x2)
+    refuse(in, "packed comparison is not implemented");
+  RowId truth = compare(in, modifiers, comparison, from, ftz, 1);
+  if (!boolean.empty())
+    truth = combine(in, boolean, truth, in.operands[3]);
+  Class kind = class_of(to);
+  std::uint64_t one = to == Type::F32 ? 0x3F800000u : to == Type::F16 ? 0x3C00u : to == Type::BF16 ? 0x3F80u : ~0ull;
+  std::string width = kind == Class::B16 ? "b16" : kind == Class::B32 ? "b32" : "b64";
+  emit("selp." + width, {target(in.operands[0], kind, to)}, {constant(kind, one), constant(kind, 0), truth});
+}
+
+void Lowering::selp(const Instruction& in, Modifiers& modifiers) {
+  Type type = type_of(in, modifiers);
+  require(in, 4);
+  Class kind = class_of(type);
+  RowId a = source(in.operands[1], kind, type), b = source(in.operands[2], kind, type);
+  RowId p = predicate(in.operands[3]);
+  emit("selp." + bits_name(type), {target(in.operands[0], kind, type)}, {a, b, p});
+}
+
+void Lowering::slct(const Instruction& in, Modifiers& modifiers) {
+  bool ftz = modifiers.take("ftz");
+  Type type = type_of(in, modifiers), by = type_of(in, modifiers);
+  require(in, 4);
+  Class kind = class_of(type);
+  RowId a = source(in.operands[1], kind, type), b = source(in.operands[2], kind, type);
+  RowId c = source(in.operands[3], Class::B32, by);
+  std::string test = by == Type::F32 ? (ftz ? "setp.ge.ftz.f32" : "setp.ge.f32") : "setp.ge.s32";
+  RowId truth = compute(test, Class::Pred, {c, constant(Class::B32, 0)});
+  emit("selp." + bits_name(type), {target(in.operands[0], kind, type)}, {a, b, truth});
+}
+
+void Lowering::testp(const Instruction& in, Modifiers& modifiers) {
+  std::string_view what =
+      modifiers.take_one_of({"finite", "infinite", "number", "notanumber", "normal", "subnormal"});
+  Type type = type_of(in, modifiers);
+  require(in, 2);
+  RowId a = source(in.operands[1], class_of(type), type);
+  std::string name = "testp." + std::string(what) + "." + std::string(ptx::name_of(type));
+  emit(name, {target(in.operands[0], Class::Pred)}, {a});
+}
+
+void Lowering::copysign(const Instruction& in, Modifiers& modifiers) {
+  Type type = type_of(in, modifiers);
+  require(in, 3);
+  Class kind = class_of(type);
+  RowId a = source(in.operands[1], kind, type), b = source(in.operands[2], kind, type);
+  emit("copysign." + std::string(ptx::name_of(type)), {target(in.operands[0], kind, type)}, {a, b});
+}
+
+}  // namespace aliquot::simgpu::exec
