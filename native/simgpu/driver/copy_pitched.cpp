@@ -1,0 +1,124 @@
+// Copies in two and three dimensions. Arrays are not implemented: a copy that names one is refused.
+#include "native/simgpu/driver/endpoint.hpp"
+#include "native/simgpu/driver/entry.hpp"
+
+using namespace aliquot::simgpu::driver;
+
+namespace {
+
+// One side of CUDA_MEMCPY2D or CUDA_MEMCPY3D, without its type.
+struct Side {
+  CUmemorytype type;
+  std::uint64_t host, device;
+  std::size_t x, y, z, pitch, height;
+};
+
+bool multiply_add(std::size_t a, std::size_t b, std::size_t c, std::size_t& result) noexcept {
+  return !__builtin_mul_overflow(a, b, &result) && !__builtin_add_overflow(result, c, &result);
+}
+
+// Finds where the box lies and checks that it is all there.
+CUresult resolve_side(Driver& driver, Side side, const Extent3D& extent, Endpoint& endpoint,
+                      Pitched& layout) {
+  if (side.type == CU_MEMORYTYPE_ARRAY)
+    return CUDA_ERROR_NOT_SUPPORTED;
+  if (side.type < CU_MEMORYTYPE_HOST || side.type > CU_MEMORYTYPE_UNIFIED)
+    return CUDA_ERROR_INVALID_VALUE;
+  std::size_t row_end = 0;
+  if (__builtin_add_overflow(side.x, extent.width, &row_end))
+    return CUDA_ERROR_INVALID_VALUE;
+  if (side.pitch == 0)
+    side.pitch = row_end;
+  if (side.height == 0)
+    side.height = side.y + extent.height;
+  if (side.pitch < row_end || side.height < extent.height)
+    return CUDA_ERROR_INVALID_VALUE;
+  std::size_t slice = 0, offset = 0, span = 0;
+  if (!multiply_add(side.pitch, side.height, 0, slice) || !multiply_add(side.pitch, side.y, side.x, offset) ||
+      !multiply_add(slice, side.z, offset, offset) ||
+      !multiply_add(side.pitch, extent.height - 1, extent.width, span) ||
+      !multiply_add(slice, extent.depth - 1, span, span))
+    return CUDA_ERROR_INVALID_VALUE;
+  const bool host = side.type == CU_MEMORYTYPE_HOST;
+  const Role role = host ? Role::Host : side.type == CU_MEMORYTYPE_DEVICE ? Role::Device : Role::Unified;
+  std::uint64_t address = 0;
+  if (__builtin_add_overflow(host ? side.host : side.device, offset, &address))
+    return CUDA_ERROR_INVALID_VALUE;
+  const CUresult resolved = resolve_endpoint(driver, address, span, role, endpoint);
+  layout = {endpoint.at, side.pitch, slice};
+  return resolved;
+}
+
+CUresult copy(const Side& to, const Side& from, const Extent3D& extent, CUstream handle, bool blocking) {
+  return with_stream(handle, [&](Driver& driver, const StreamPtr& stream) {
+    if (extent.width == 0 || extent.height == 0 || extent.depth == 0)
+      return CUDA_SUCCESS;
+    Endpoint target, source;
+    Pitched to_layout, from_layout;
+    if (const CUresult found = resolve_side(driver, to, extent, target, to_layout); found != CUDA_SUCCESS)
+      return found;
+    if (const CUresult found = resolve_side(driver, from, extent, source, from_layout); found != CUDA_SUCCESS)
+      return found;
+    return submit_copy(stream, target, source, to_layout, from_layout, extent, blocking);
+  });
+}
+
+CUresult copy_2d(const CUDA_MEMCPY2D* what, CUstream stream, bool blocking) {
+  if (what == nullptr)
+    return CUDA_ERROR_INVALID_VALUE;
+  const Side to{what->dstMemoryType, reinterpret_cast<std::uint64_t>(what->dstHost),
+                what->dstDevice,     what->dstXInBytes,
+                what->dstY,          0,
+                what->dstPitch,      0};
+  const Side from{what->srcMemoryType, reinterpret_cast<std::uint64_t>(what->srcHost),
+                  what->srcDevice,     what->srcXInBytes,
+                  what->srcY,          0,
+                  what->srcPitch,      0};
+  return copy(to, from, {what->WidthInBytes, what->Height, 1}, stream, blocking);
+}
+
+// CUDA_MEMCPY3D and CUDA_MEMCPY3D_PEER have the fields that matter here under the same names.
+template <class Parameters>
+CUresult copy_3d(const Parameters* what, CUstream stream, bool blocking) {
+  if (what == nullptr)
+    return CUDA_ERROR_INVALID_VALUE;
+  if (what->srcLOD != 0 || what->dstLOD != 0)
+    return CUDA_ERROR_INVALID_VALUE;
+  const Side to{what->dstMemoryType, reinterpret_cast<std::uint64_t>(what->dstHost),
+                what->dstDevice,     what->dstXInBytes,
+                what->dstY,          what->dstZ,
+                what->dstPitch,      what->dstHeight};
+  const Side from{what->srcMemoryType, reinterpret_cast<std::uint64_t>(what->srcHost),
+                  what->srcDevice,     what->srcXInBytes,
+                  what->srcY,          what->srcZ,
+                  what->srcPitch,      what->srcHeight};
+  return copy(to, from, {what->WidthInBytes, what->Height, what->Depth}, stream, blocking);
+}
+
+} // namespace
+
+extern "C" {
+
+ALIQUOT_EXPORT CUresult cuMemcpy2D_v2(const CUDA_MEMCPY2D* what) {
+  return copy_2d(what, nullptr, true);
+}
+ALIQUOT_EXPORT CUresult cuMemcpy2DUnaligned_v2(const CUDA_MEMCPY2D* what) {
+  return copy_2d(what, nullptr, true);
+}
+ALIQUOT_EXPORT CUresult cuMemcpy2DAsync_v2(const CUDA_MEMCPY2D* what, CUstream stream) {
+  return copy_2d(what, stream, false);
+}
+ALIQUOT_EXPORT CUresult cuMemcpy3D_v2(const CUDA_MEMCPY3D* what) {
+  return copy_3d(what, nullptr, true);
+}
+ALIQUOT_EXPORT CUresult cuMemcpy3DAsync_v2(const CUDA_MEMCPY3D* what, CUstream stream) {
+  return copy_3d(what, stream, false);
+}
+ALIQUOT_EXPORT CUresult cuMemcpy3DPeer(const CUDA_MEMCPY3D_PEER* what) {
+  return copy_3d(what, nullptr, true);
+}
+ALIQUOT_EXPORT CUresult cuMemcpy3DPeerAsync(const CUDA_MEMCPY3D_PEER* what, CUstream stream) {
+  return copy_3d(what, stream, false);
+}
+
+} // extern "C"

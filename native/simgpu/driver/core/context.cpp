@@ -1,0 +1,186 @@
+#include "native/simgpu/driver/core/context.hpp"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "native/simgpu/driver/core/code.hpp"
+#include "native/simgpu/driver/core/driver.hpp"
+#include "native/simgpu/driver/core/executor.hpp"
+
+namespace aliquot::simgpu::driver {
+namespace {
+
+std::uint64_t next_context_id() noexcept {
+  static std::atomic<std::uint64_t> next{1};
+  return next.fetch_add(1, std::memory_order_relaxed);
+}
+
+} // namespace
+
+exec::Range ContextMemory::find(std::uint64_t address) const noexcept {
+  Driver& driver = Driver::instance();
+  if (!driver.space.in_window(address))
+    return driver.allocations.host_range(address);
+  const std::uint64_t card = bit(driver.space.card_of(address));
+  return (visible_cards_.load(std::memory_order_relaxed) & card) != 0 ? driver.space.find(address)
+                                                                      : exec::Range{};
+}
+
+Context::Context(Device& device, unsigned flags_, bool primary)
+    : flags(flags_), device_(device), id_(next_context_id()), primary_(primary), memory_(device.card) {
+  // The limits of a fresh context on a card of this kind.
+  limits = {{CU_LIMIT_STACK_SIZE, 1024},
+            {CU_LIMIT_PRINTF_FIFO_SIZE, std::size_t{1} << 20},
+            {CU_LIMIT_MALLOC_HEAP_SIZE, std::size_t{8} << 20},
+            {CU_LIMIT_DEV_RUNTIME_SYNC_DEPTH, 2},
+            {CU_LIMIT_DEV_RUNTIME_PENDING_LAUNCH_COUNT, 2048},
+            {CU_LIMIT_MAX_L2_FETCH_GRANULARITY, 64},
+            {CU_LIMIT_PERSISTING_L2_CACHE_SIZE, 0}};
+}
+
+std::shared_ptr<Context> Context::make(Device& device, unsigned flags, bool primary) {
+  auto context = std::make_shared<Context>(device, flags, primary);
+  context->legacy_stream_ =
+      std::make_shared<Stream>(context, Stream::Kind::Legacy, CU_STREAM_DEFAULT, kLeastPriority);
+  return context;
+}
+
+void Context::fail(CUresult error) noexcept {
+  int expected = CUDA_SUCCESS;
+  failure_.compare_exchange_strong(expected, error, std::memory_order_acq_rel);
+}
+
+std::shared_ptr<Stream> Context::make_stream(Stream::Kind kind, unsigned stream_flags, int priority) {
+  auto stream = std::make_shared<Stream>(shared_from_this(), kind, stream_flags, priority);
+  const std::lock_guard guard(mutex_);
+  std::erase_if(streams_, [this](const std::shared_ptr<Stream>& each) {
+    const bool gone = each->destroyed && each->idle();
+    if (gone && each->blocking())
+      blocking_streams_.fetch_sub(1, std::memory_order_relaxed);
+    return gone;
+  });
+  streams_.push_back(stream);
+  if (stream->blocking())
+    blocking_streams_.fetch_add(1, std::memory_order_release);
+  return stream;
+}
+
+void Context::add_implicit_order(const Stream& stream, std::vector<Dependency>& waits_for) {
+  if (stream.kind() != Stream::Kind::Legacy) {
+    if (stream.blocking() && !legacy_stream_->idle())
+      waits_for.push_back({legacy_stream_, legacy_stream_->submitted()});
+    return;
+  }
+  if (blocking_streams_.load(std::memory_order_acquire) == 0)
+    return;
+  const std::lock_guard guard(mutex_);
+  for (const auto& each : streams_)
+    if (each->blocking() && !each->idle())
+      waits_for.push_back({each, each->submitted()});
+}
+
+std::vector<std::shared_ptr<Stream>> Context::streams() {
+  const std::lock_guard guard(mutex_);
+  std::vector<std::shared_ptr<Stream>> all = streams_;
+  all.push_back(legacy_stream_);
+  return all;
+}
+
+void Context::synchronize() {
+  for (const auto& stream : streams())
+    Executor::instance().wait_idle(stream);
+  flush_printf();
+}
+
+void Context::print(std::string_view text) noexcept try {
+  std::size_t capacity = 0;
+  {
+    const std::lock_guard guard(limits_mutex);
+    capacity = limits[CU_LIMIT_PRINTF_FIFO_SIZE];
+  }
+  const std::lock_guard guard(print_mutex_);
+  printed_.append(text);
+  // The card's buffer is a ring: what is not read in time is overwritten, oldest first.
+  if (printed_.size() > capacity)
+    printed_.erase(0, printed_.size() - capacity);
+} catch (...) {
+}
+
+void Context::flush_printf() noexcept {
+  std::string text;
+  {
+    const std::lock_guard guard(print_mutex_);
+    if (printed_.empty())
+      return;
+    text.swap(printed_);
+  }
+  // The program's own stdout, through its own buffer, so that lines keep their order with printf's.
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fflush(stdout);
+}
+
+void Context::add_module(const std::shared_ptr<LoadedModule>& module) {
+  const std::lock_guard guard(mutex_);
+  modules_.push_back(module);
+}
+
+void Context::forget_module(const LoadedModule* module) noexcept {
+  const std::lock_guard guard(mutex_);
+  std::erase_if(modules_, [module](const auto& each) { return each.get() == module; });
+}
+
+void Context::storage_put(void* key, void* value, StorageDestructor destructor) {
+  const std::lock_guard guard(storage_mutex_);
+  storage_[key] = {value, destructor};
+}
+
+bool Context::storage_get(void* key, void** value) noexcept {
+  const std::lock_guard guard(storage_mutex_);
+  const auto at = storage_.find(key);
+  if (at == storage_.end())
+    return false;
+  *value = at->second.value;
+  return true;
+}
+
+bool Context::storage_erase(void* key) noexcept {
+  const std::lock_guard guard(storage_mutex_);
+  return storage_.erase(key) != 0;
+}
+
+void Context::run_storage_destructors() noexcept {
+  std::unordered_map<void*, Stored> stored;
+  {
+    const std::lock_guard guard(storage_mutex_);
+    stored.swap(storage_);
+  }
+  for (const auto& [key, entry] : stored)
+    if (entry.destructor != nullptr)
+      entry.destructor(handle, key, entry.value);
+}
+
+void Context::destroy() noexcept try {
+  run_storage_destructors();
+  synchronize();
+  Driver& driver = Driver::instance();
+  std::vector<std::shared_ptr<LoadedModule>> modules;
+  std::vector<std::shared_ptr<Stream>> streams;
+  {
+    const std::lock_guard guard(mutex_);
+    modules.swap(modules_);
+    streams.swap(streams_);
+  }
+  for (const auto& module : modules)
+    module->unload();
+  for (const auto& stream : streams)
+    if (stream->handle != nullptr)
+      driver.streams.erase(stream->handle);
+  driver.destroy_events_of(id_);
+  for (const Allocation& allocation : driver.allocations.erase_all_of(id_))
+    driver.give_back(allocation);
+  // A stream keeps its context alive; the default stream would keep it for ever.
+  legacy_stream_->destroyed = true;
+} catch (...) {
+}
+
+} // namespace aliquot::simgpu::driver

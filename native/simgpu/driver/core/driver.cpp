@@ -1,0 +1,160 @@
+#include "native/simgpu/driver/core/driver.hpp"
+
+#include <pthread.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include <cstdlib>
+
+#include "native/simgpu/driver/core/code.hpp"
+#include "native/simgpu/driver/core/executor.hpp"
+#include "native/simgpu/driver/core/log.hpp"
+#include "native/simgpu/driver/core/visible_devices.hpp"
+
+namespace aliquot::simgpu::driver {
+namespace {
+
+std::atomic<int> current_status{CUDA_ERROR_NOT_INITIALIZED};
+std::atomic<bool> forked{false};
+
+// A child has none of our threads, and the memory and the place on the machine are its parent's.
+void after_fork_in_child() noexcept {
+  if (current_status.load() != CUDA_SUCCESS)
+    return;
+  forked = true;
+  current_status = CUDA_ERROR_NOT_INITIALIZED;
+}
+
+void at_exit() noexcept {
+  if (current_status.load() != CUDA_SUCCESS)
+    return;
+  current_status = CUDA_ERROR_DEINITIALIZED;
+  Executor::instance().shut_down();
+}
+
+CUresult result_of(machine::Status status) noexcept {
+  switch (status) {
+  case machine::Status::Ok:
+    return CUDA_SUCCESS;
+  case machine::Status::OutOfVram:
+  case machine::Status::OutOfHostBudget:
+    return CUDA_ERROR_OUT_OF_MEMORY;
+  case machine::Status::TooManyProcesses:
+    return CUDA_ERROR_DEVICE_UNAVAILABLE;
+  case machine::Status::BadSetting:
+    return CUDA_ERROR_NO_DEVICE;
+  case machine::Status::Unavailable:
+    break;
+  }
+  return CUDA_ERROR_OPERATING_SYSTEM;
+}
+
+} // namespace
+
+std::uint64_t now_ns() noexcept {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * 1000000000u + static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+Driver& Driver::instance() noexcept {
+  static auto* driver = new Driver;
+  return *driver;
+}
+
+CUresult Driver::status() noexcept {
+  return static_cast<CUresult>(current_status.load(std::memory_order_acquire));
+}
+
+CUresult Driver::initialise() noexcept {
+  static std::mutex mutex;
+  const CUresult before = status();
+  if (before == CUDA_SUCCESS || before == CUDA_ERROR_DEINITIALIZED)
+    return before;
+  if (forked)
+    return CUDA_ERROR_NOT_INITIALIZED;
+  const std::lock_guard guard(mutex);
+  if (status() == CUDA_SUCCESS)
+    return CUDA_SUCCESS;
+  const CUresult opened = instance().open();
+  if (opened == CUDA_SUCCESS) {
+    current_status = CUDA_SUCCESS;
+    pthread_atfork(nullptr, nullptr, after_fork_in_child);
+    std::atexit(at_exit);
+  }
+  return opened;
+}
+
+CUresult Driver::open() noexcept try {
+  machine::Status status = machine::Status::Ok;
+  std::string message;
+  if (!machine)
+    machine = machine::Machine::open(true, status, message);
+  if (!machine) {
+    log_line(LogLevel::Error, "%s", message.c_str());
+    return result_of(status);
+  }
+  return devices.empty() ? add_devices() : CUDA_SUCCESS;
+} catch (...) {
+  return CUDA_ERROR_OUT_OF_MEMORY;
+}
+
+CUresult Driver::add_devices() {
+  const std::vector<std::uint32_t> visible =
+      visible_cards(machine->cards(), std::getenv("CUDA_VISIBLE_DEVICES"));
+  if (visible.empty())
+    return CUDA_ERROR_NO_DEVICE;
+  std::vector<std::uint64_t> card_bytes;
+  for (const machine::Card& card : machine->cards())
+    card_bytes.push_back(card.model->vram_bytes);
+  if (!space.open(card_bytes)) {
+    log_line(LogLevel::Error, "this process may not reserve addresses for device memory (see ulimit -v)");
+    return CUDA_ERROR_OUT_OF_MEMORY;
+  }
+  for (const std::uint32_t card : visible) {
+    auto device = std::make_unique<Device>(static_cast<int>(devices.size()), card, machine->cards()[card],
+                                           space, machine);
+    device->primary.handle = contexts.insert(nullptr);
+    device->default_pool = std::make_shared<Pool>(*device, space, machine, true);
+    device->default_pool->handle = pools.insert(device->default_pool);
+    device->current_pool = device->default_pool;
+    Executor::instance().watch(&device->engine);
+    devices.push_back(std::move(device));
+  }
+  return CUDA_SUCCESS;
+}
+
+void Driver::give_back(const Allocation& allocation) noexcept {
+  switch (allocation.kind) {
+  case MemoryKind::Device:
+  case MemoryKind::Module:
+    for (const auto& device : devices)
+      if (device->card == allocation.card)
+        device->heap.free(allocation.address, allocation.bytes);
+    break;
+  case MemoryKind::Pool:
+    allocation.pool->free(allocation.address, allocation.bytes);
+    break;
+  case MemoryKind::Pinned:
+  case MemoryKind::Managed:
+    munmap(reinterpret_cast<void*>(allocation.address), allocation.bytes);
+    break;
+  case MemoryKind::Registered:
+    break; // the program's own
+  }
+}
+
+void Driver::destroy_events_of(std::uint64_t context_id) {
+  for (void* handle :
+       events.handles_where([=](const Event& event) { return event.context->id() == context_id; }))
+    events.erase(handle);
+}
+
+void Driver::trim_pools() noexcept try {
+  for (void* handle : pools.handles_where([](const Pool& pool) { return pool.reserved() > 0; }))
+    if (const auto pool = pools.find(handle))
+      pool->release_above_threshold();
+} catch (...) {
+}
+
+} // namespace aliquot::simgpu::driver

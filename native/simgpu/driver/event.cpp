@@ -1,0 +1,160 @@
+// Events: points in streams that can be waited for and timed.
+#include "native/simgpu/driver/entry.hpp"
+
+using namespace aliquot::simgpu::driver;
+
+namespace {
+
+class RecordCommand final : public Command {
+ public:
+  explicit RecordCommand(std::shared_ptr<EventRecord> record) : record_(std::move(record)) {}
+  Outcome run(Stream&) noexcept override {
+    record_->reached_ns.store(now_ns(), std::memory_order_release);
+    return Outcome::Done;
+  }
+  void skip() noexcept override { record_->reached_ns.store(now_ns(), std::memory_order_release); }
+
+ private:
+  const std::shared_ptr<EventRecord> record_;
+};
+
+CUresult record(CUevent handle, CUstream stream_handle, unsigned flags) {
+  return with_stream(stream_handle, [&](Driver& driver, const StreamPtr& stream) {
+    if (flags > CU_EVENT_RECORD_EXTERNAL)
+      return CUDA_ERROR_INVALID_VALUE;
+    const auto event = driver.events.find(handle);
+    if (!event)
+      return CUDA_ERROR_INVALID_HANDLE;
+    if (&event->context->device() != &stream->context().device())
+      return CUDA_ERROR_INVALID_HANDLE;
+    // An external event record is a node of a graph; outside of a capture it is not permitted.
+    if (flags == CU_EVENT_RECORD_EXTERNAL)
+      return CUDA_ERROR_ILLEGAL_STATE;
+    auto fresh = std::make_shared<EventRecord>();
+    fresh->stream = stream;
+    fresh->sequence = Executor::instance().submit(stream, std::make_unique<RecordCommand>(fresh));
+    event->set_record(fresh);
+    Executor::instance().run_light(stream);
+    return CUDA_SUCCESS;
+  });
+}
+
+CUresult destroy(CUevent handle) {
+  return with_context([&](Driver& driver, const ContextPtr&) {
+    return driver.events.erase(handle) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+  });
+}
+
+CUresult elapsed(float* milliseconds, CUevent start_handle, CUevent end_handle) {
+  return with_context([&](Driver& driver, const ContextPtr&) {
+    if (milliseconds == nullptr)
+      return CUDA_ERROR_INVALID_VALUE;
+    const auto start = driver.events.find(start_handle), end = driver.events.find(end_handle);
+    if (!start || !end)
+      return CUDA_ERROR_INVALID_HANDLE;
+    if (((start->flags | end->flags) & CU_EVENT_DISABLE_TIMING) != 0)
+      return CUDA_ERROR_INVALID_HANDLE;
+    const auto from = start->record(), to = end->record();
+    if (!from || !to)
+      return CUDA_ERROR_INVALID_HANDLE;
+    if (!from->reached() || !to->reached())
+      return CUDA_ERROR_NOT_READY;
+    const auto nanoseconds =
+        static_cast<std::int64_t>(to->reached_ns.load()) - static_cast<std::int64_t>(from->reached_ns.load());
+    *milliseconds = static_cast<float>(static_cast<double>(nanoseconds) * 1e-6);
+    return CUDA_SUCCESS;
+  });
+}
+
+// body(const Event&, record), where the event has been recorded; success where it never was.
+template <class Body>
+CUresult with_record(CUevent handle, Body body) {
+  return with_context([&](Driver& driver, const ContextPtr&) {
+    const auto event = driver.events.find(handle);
+    if (!event)
+      return CUDA_ERROR_INVALID_HANDLE;
+    const auto record = event->record();
+    return record ? body(record) : CUDA_SUCCESS;
+  });
+}
+
+} // namespace
+
+extern "C" {
+
+ALIQUOT_EXPORT CUresult cuEventCreate(CUevent* out, unsigned int flags) {
+  return with_context([&](Driver& driver, const ContextPtr& context) {
+    constexpr unsigned known = CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING | CU_EVENT_INTERPROCESS;
+    if (out == nullptr || (flags & ~known) != 0)
+      return CUDA_ERROR_INVALID_VALUE;
+    if ((flags & CU_EVENT_INTERPROCESS) != 0)
+      return (flags & CU_EVENT_DISABLE_TIMING) != 0 ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_VALUE;
+    *out = static_cast<CUevent>(driver.events.insert(std::make_shared<Event>(context, flags)));
+    return CUDA_SUCCESS;
+  });
+}
+
+ALIQUOT_EXPORT CUresult cuEventDestroy(CUevent event) {
+  return destroy(event);
+}
+ALIQUOT_EXPORT CUresult cuEventDestroy_v2(CUevent event) {
+  return destroy(event);
+}
+ALIQUOT_EXPORT CUresult cuEventRecord(CUevent event, CUstream stream) {
+  return record(event, stream, 0);
+}
+ALIQUOT_EXPORT CUresult cuEventRecordWithFlags(CUevent event, CUstream stream, unsigned int flags) {
+  return record(event, stream, flags);
+}
+
+ALIQUOT_EXPORT CUresult cuEventQuery(CUevent event) {
+  return with_record(event, [](const std::shared_ptr<EventRecord>& record) {
+    if (!record->reached())
+      return CUDA_ERROR_NOT_READY;
+    return record->stream->context().failure();
+  });
+}
+
+ALIQUOT_EXPORT CUresult cuEventSynchronize(CUevent event) {
+  return with_record(event, [](const std::shared_ptr<EventRecord>& record) {
+    Executor::instance().wait(record->stream, record->sequence);
+    record->stream->context().flush_printf();
+    Driver::instance().trim_pools();
+    return record->stream->context().failure();
+  });
+}
+
+ALIQUOT_EXPORT CUresult cuEventElapsedTime(float* milliseconds, CUevent start, CUevent end) {
+  return elapsed(milliseconds, start, end);
+}
+ALIQUOT_EXPORT CUresult cuEventElapsedTime_v2(float* milliseconds, CUevent start, CUevent end) {
+  return elapsed(milliseconds, start, end);
+}
+
+// All streams of a context: what was given to them before is what the event stands for.
+ALIQUOT_EXPORT CUresult cuCtxRecordEvent(CUcontext handle, CUevent event_handle) {
+  return with_driver([&](Driver& driver) {
+    const ContextPtr context = driver.contexts.find(handle);
+    if (!context)
+      return CUDA_ERROR_INVALID_CONTEXT;
+    if (context->failed())
+      return context->failure();
+    const auto event = driver.events.find(event_handle);
+    if (!event)
+      return CUDA_ERROR_INVALID_HANDLE;
+    const StreamPtr hub = context->make_stream(Stream::Kind::Created, CU_STREAM_NON_BLOCKING, kLeastPriority);
+    auto fresh = std::make_shared<EventRecord>();
+    auto command = std::make_unique<RecordCommand>(fresh);
+    for (const StreamPtr& each : context->streams())
+      if (each != hub && !each->idle())
+        command->waits_for.push_back({each, each->submitted()});
+    fresh->stream = hub;
+    fresh->sequence = Executor::instance().submit(hub, std::move(command));
+    hub->destroyed = true;
+    event->set_record(fresh);
+    Executor::instance().run_light(hub);
+    return CUDA_SUCCESS;
+  });
+}
+
+} // extern "C"
