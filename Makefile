@@ -12,7 +12,7 @@ TEST     ?= tests
 ARGS     ?=
 export ALIQUOT_PYTHON := $(CURDIR)/$(BIN)/python
 
-NATIVE_SOURCES := $(shell find CMakeLists.txt native src/aliquot/catalog -type f \
+NATIVE_SOURCES := $(shell find CMakeLists.txt native src/aliquot/catalog/data src/aliquot/limits/layout.* -type f \
                     -not -name '*.md' -not -name '*.pyc' 2>/dev/null)
 CLANG_FORMATTED = $(shell git ls-files --cached --others --exclude-standard 'native/*.cpp' 'native/*.hpp' 'native/*.h' \
                     'native/*.c' 'tests/*.cpp' 'tests/*.hpp' 'tests/*.c')

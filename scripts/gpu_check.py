@@ -82,7 +82,10 @@ class Checks:
 
 def has(module: str) -> bool:
     """Whether this Python has a package."""
-    return importlib.util.find_spec(module) is not None
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package around it
+        return False
 
 
 def build() -> bool:
@@ -123,7 +126,7 @@ def build() -> bool:
 def check_program(checks: Checks, name: str, module: str, vram: int = 2 * GIB) -> None:
     """Runs a program of gpu_programs/ in a slice; it judges itself and prints why."""
     if not has(module):
-        checks.report.skip(f"gpu-check.{name}", f"{module} is not installed")
+        checks.report.skip(f"gpu_check.{name}", f"{module} is not installed")
         print(f"     {name}: {module} is not installed here")
         return
     done = checks.run([sys.executable, str(PROGRAMS / f"{name}.py"), str(vram)], vram)
