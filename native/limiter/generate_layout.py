@@ -1,6 +1,6 @@
 """Writes the C++ structures of a slice's shared memory from src/aliquot/limits/layout.toml.
 
-Usage: generate_layout.py OUTPUT. Needs nothing but the standard library: it runs while the native part is built.
+Usage: generate_layout.py OUTPUT. Needs only the standard library: it runs in the native build.
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def _member(field) -> str:
 def _structure(shape) -> list[str]:
     end = max(field.offset + field.size for field in shape.fields.values())
     padding = [f"  std::uint8_t padding_[{shape.size - end}];"] if end < shape.size else []
-    checks = [f"static_assert(offsetof({shape.name}, {f.name}) == {f.offset});" for f in shape.fields.values()]
+    checks = [
+        f"static_assert(offsetof({shape.name}, {f.name}) == {f.offset});" for f in shape.fields.values()
+    ]
     return [
         f"\n// {shape.doc}",
         f"struct {shape.name} {{",

@@ -23,7 +23,8 @@ struct RememberedPlace {
   unsigned device;
   std::uint32_t epoch;
 };
-constinit thread_local RememberedPlace remembered [[gnu::tls_model("initial-exec")]] = {nullptr, kNoDevice, 0};
+constinit thread_local RememberedPlace remembered
+    [[gnu::tls_model("initial-exec")]] = {nullptr, kNoDevice, 0};
 
 // A forked child is another process: it has none of its parent's memory on the device, and no slot.
 void forget_parent() noexcept {

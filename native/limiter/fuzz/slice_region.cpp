@@ -1,4 +1,5 @@
-// A slice whose files say anything: opening, reserving, reading and burying must end, and stay within their bounds.
+// A slice whose files say anything: opening, reserving, reading and burying must end, and stay within their
+// bounds.
 //
 // The input is laid over the account, and over the limits, from an offset that it names itself.
 #include <algorithm>
@@ -60,7 +61,8 @@ class Files {
   std::string limits_path() const { return folder_ + "/limits"; }
   std::string account_path() const { return folder_ + "/account"; }
 
-  template <typename File> static void head(File& file, const char* magic) {
+  template <typename File>
+  static void head(File& file, const char* magic) {
     std::memcpy(file.magic, magic, sizeof file.magic);
     file.version = layout::kVersion;
     file.size = sizeof(File);
@@ -91,7 +93,8 @@ void check_figures(const limiter::SliceRegion& region, limiter::Ledger& ledger) 
   for (unsigned device = 0; device <= layout::kMaxDevices; ++device) {
     const limiter::VramUse use = ledger.use(device);
     require(use.limit <= limiter::kMaxBytes && use.free() <= use.limit, "free memory is a part of the limit");
-    require(limiter::vram_use(region, device).used <= limiter::kMaxBytes * layout::kMaxProcesses, "use is bounded");
+    require(limiter::vram_use(region, device).used <= limiter::kMaxBytes * layout::kMaxProcesses,
+            "use is bounded");
   }
 }
 
@@ -99,17 +102,19 @@ void check_ledger(const limiter::SliceRegion& region, limiter::Ledger& ledger, s
   check_figures(region, ledger);
   const bool given = ledger.reserve(0, bytes);
   require(!given || bytes <= region.vram_limit(0), "nothing larger than the limit is given");
-  if (given) ledger.release(0, bytes);
+  if (given)
+    ledger.release(0, bytes);
   ledger.release(0, UINT64_MAX);
   check_figures(region, ledger);
 }
 
-}  // namespace
+} // namespace
 
 namespace aliquot::fuzz {
 
 std::vector<std::string_view> words() {
-  return {layout::kLimitsMagic, layout::kAccountMagic, std::string_view("\xff\xff\xff\xff\xff\xff\xff\xff", 8),
+  return {layout::kLimitsMagic, layout::kAccountMagic,
+          std::string_view("\xff\xff\xff\xff\xff\xff\xff\xff", 8),
           std::string_view("\x01\x00\x00\x00\x00\x00\x00\x00", 8)};
 }
 
@@ -118,13 +123,14 @@ std::vector<std::string_view> seeds() {
           std::string_view("\x00\x05\x00\x00\x10\x00\x00\x00\xff\xff\x00\x00\x01", 13)};
 }
 
-}  // namespace aliquot::fuzz
+} // namespace aliquot::fuzz
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   static Files files;
   std::uint32_t offsets[2] = {};
   std::uint64_t bytes = 0;
-  if (size < sizeof offsets + sizeof bytes) return 0;
+  if (size < sizeof offsets + sizeof bytes)
+    return 0;
   std::memcpy(offsets, data, sizeof offsets);
   std::memcpy(&bytes, data + sizeof offsets, sizeof bytes);
   const std::uint8_t* rest = data + sizeof offsets + sizeof bytes;

@@ -49,8 +49,10 @@ void copy_path(char (&to)[layout::kPathBytes], const std::uint8_t (&from)[layout
 }
 
 void unmap(void* limits, void* account) noexcept {
-  if (limits != nullptr) ::munmap(limits, sizeof(layout::Limits));
-  if (account != nullptr) ::munmap(account, sizeof(layout::Account));
+  if (limits != nullptr)
+    ::munmap(limits, sizeof(layout::Limits));
+  if (account != nullptr)
+    ::munmap(account, sizeof(layout::Account));
 }
 
 } // namespace
@@ -77,7 +79,8 @@ SliceRegion* SliceRegion::open(const char* folder, Access access, const char*& p
     close(region);
     return nullptr;
   }
-  if (!has_head(*region->limits_, layout::kLimitsMagic) || !has_head(*region->account_, layout::kAccountMagic)) {
+  if (!has_head(*region->limits_, layout::kLimitsMagic) ||
+      !has_head(*region->account_, layout::kAccountMagic)) {
     close(region);
     problem = "it was made by another version, or is damaged";
     return nullptr;
@@ -88,7 +91,8 @@ SliceRegion* SliceRegion::open(const char* folder, Access access, const char*& p
 }
 
 void SliceRegion::close(const SliceRegion* region) noexcept {
-  if (region == nullptr) return;
+  if (region == nullptr)
+    return;
   unmap(const_cast<layout::Limits*>(region->limits_), region->account_);
   delete region;
 }

@@ -12,8 +12,9 @@ class SliceRegion {
   // A process of the slice writes its account; a tool only looks.
   enum class Access : std::uint8_t { Account, Look };
 
-  // Maps the slice in `folder`. Null, and `problem` a sentence about it, where there is none or it is damaged. The
-  // limiter never closes its own: hooks on other threads may be reading it until the process ends.
+  // Maps the slice in `folder`. Null, and `problem` a sentence about it, where there is none or it is
+  // damaged. The limiter never closes its own: hooks on other threads may be reading it until the process
+  // ends.
   static SliceRegion* open(const char* folder, Access access, const char*& problem) noexcept;
   static void close(const SliceRegion* region) noexcept;
 

@@ -1,11 +1,12 @@
-// Processes of one slice allocate and free at random while some of them are killed; what is left must be exact.
+// Processes of one slice allocate and free at random while some of them are killed; what is left must be
+// exact.
 //
 //   limiter-storm LIMIT PROCESSES THREADS ROUNDS SEED
 //
-// Runs on whatever libcuda.so.1 the loader finds, so it is started with the limiter preloaded, on a slice of LIMIT
-// bytes. In odd rounds half of the processes are killed at a random moment. Then the survivors keep what they hold,
-// and a newcomer takes all that is left: it must get exactly the rest. A round that does not end in time is hung.
-// Prints one line of JSON; the status is 1 where anything was over, lost or hung.
+// Runs on whatever libcuda.so.1 the loader finds, so it is started with the limiter preloaded, on a slice of
+// LIMIT bytes. In odd rounds half of the processes are killed at a random moment. Then the survivors keep
+// what they hold, and a newcomer takes all that is left: it must get exactly the rest. A round that does not
+// end in time is hung. Prints one line of JSON; the status is 1 where anything was over, lost or hung.
 #include <atomic>
 #include <cinttypes>
 #include <csignal>
@@ -27,17 +28,17 @@ namespace {
 constexpr unsigned kMaxProcesses = 64;
 constexpr unsigned kMaxThreads = 16;
 constexpr unsigned kMaxHeld = 64;
-constexpr std::uint64_t kUnit = std::uint64_t{2} << 20;  // what a card hands out, so that nothing is rounded
+constexpr std::uint64_t kUnit = std::uint64_t{2} << 20; // what a card hands out, so that nothing is rounded
 constexpr double kPatienceSeconds = 10;
 
 // Shared by the parent and its workers. What a worker notes here is never more than what it really holds.
 struct Board {
   std::atomic<bool> stop, leave;
-  std::atomic<std::uint64_t> total, most;       // right only while nobody was killed
+  std::atomic<std::uint64_t> total, most; // right only while nobody was killed
   std::atomic<std::uint64_t> held[kMaxProcesses];
-  std::atomic<unsigned> ready, idle;            // threads
+  std::atomic<unsigned> ready, idle; // threads
   std::atomic<std::uint64_t> taken_by_newcomer;
-  std::atomic<unsigned> wrong_codes;            // answers that are neither success nor out of memory
+  std::atomic<unsigned> wrong_codes; // answers that are neither success nor out of memory
 };
 
 struct Driver {
@@ -48,9 +49,11 @@ struct Driver {
   decltype(&::cuMemFree_v2) free;
 };
 
-template <typename Function> void find(void* library, const char* name, Function& function) {
+template <typename Function>
+void find(void* library, const char* name, Function& function) {
   function = reinterpret_cast<Function>(dlsym(library, name));
-  if (function == nullptr) std::_Exit(3);
+  if (function == nullptr)
+    std::_Exit(3);
 }
 
 struct Worker {
@@ -81,14 +84,16 @@ std::uint64_t next_random(std::uint64_t& state) {
 
 Driver start_driver(CUcontext& context) {
   void* library = dlopen("libcuda.so.1", RTLD_NOW);
-  if (library == nullptr) std::_Exit(3);
+  if (library == nullptr)
+    std::_Exit(3);
   Driver driver{};
   find(library, "cuInit", driver.init);
   find(library, "cuDevicePrimaryCtxRetain", driver.retain);
   find(library, "cuCtxSetCurrent", driver.set_current);
   find(library, "cuMemAlloc_v2", driver.allocate);
   find(library, "cuMemFree_v2", driver.free);
-  if (driver.init(0) != CUDA_SUCCESS || driver.retain(&context, 0) != CUDA_SUCCESS) std::_Exit(4);
+  if (driver.init(0) != CUDA_SUCCESS || driver.retain(&context, 0) != CUDA_SUCCESS)
+    std::_Exit(4);
   driver.set_current(context);
   return driver;
 }
@@ -108,7 +113,8 @@ struct Held {
 bool take(Worker& worker, std::uint64_t bytes, Held& held) {
   const CUresult answer = worker.driver.allocate(&held.address, bytes);
   if (answer != CUDA_SUCCESS) {
-    if (answer != CUDA_ERROR_OUT_OF_MEMORY) ++worker.board->wrong_codes;
+    if (answer != CUDA_ERROR_OUT_OF_MEMORY)
+      ++worker.board->wrong_codes;
     return false;
   }
   held.bytes = bytes;
@@ -121,7 +127,8 @@ bool take(Worker& worker, std::uint64_t bytes, Held& held) {
 void give(Worker& worker, const Held& held) {
   worker.board->total.fetch_sub(held.bytes);
   worker.board->held[worker.number].fetch_sub(held.bytes);
-  if (worker.driver.free(held.address) != CUDA_SUCCESS) ++worker.board->wrong_codes;
+  if (worker.driver.free(held.address) != CUDA_SUCCESS)
+    ++worker.board->wrong_codes;
 }
 
 void* work(void* argument) {
@@ -141,8 +148,10 @@ void* work(void* argument) {
     }
   }
   ++worker.board->idle;
-  while (!worker.board->leave.load(std::memory_order_relaxed)) rest(200);
-  while (count > 0) give(worker, held[--count]);
+  while (!worker.board->leave.load(std::memory_order_relaxed))
+    rest(200);
+  while (count > 0)
+    give(worker, held[--count]);
   return nullptr;
 }
 
@@ -153,9 +162,11 @@ void* work(void* argument) {
   const Driver driver = start_driver(context);
   for (unsigned i = 0; i < threads; ++i) {
     workers[i] = {driver, context, board, number, (seed + 1) * 1000003 + i * 7919 + number};
-    if (pthread_create(&handles[i], nullptr, work, &workers[i]) != 0) std::_Exit(5);
+    if (pthread_create(&handles[i], nullptr, work, &workers[i]) != 0)
+      std::_Exit(5);
   }
-  for (unsigned i = 0; i < threads; ++i) pthread_join(handles[i], nullptr);
+  for (unsigned i = 0; i < threads; ++i)
+    pthread_join(handles[i], nullptr);
   std::_Exit(0);
 }
 
@@ -164,14 +175,16 @@ void* work(void* argument) {
   CUcontext context = nullptr;
   Worker worker{start_driver(context), context, board, 0, 1};
   CUdeviceptr address = 0;
-  while (worker.driver.allocate(&address, kUnit) == CUDA_SUCCESS) board->taken_by_newcomer.fetch_add(kUnit);
+  while (worker.driver.allocate(&address, kUnit) == CUDA_SUCCESS)
+    board->taken_by_newcomer.fetch_add(kUnit);
   std::_Exit(0);
 }
 
 // True once it has ended by itself.
 bool wait_for(pid_t process) {
   for (const double begin = seconds(); seconds() - begin < kPatienceSeconds; rest(100)) {
-    if (waitpid(process, nullptr, WNOHANG) == process) return true;
+    if (waitpid(process, nullptr, WNOHANG) == process)
+      return true;
   }
   kill(process, SIGKILL);
   waitpid(process, nullptr, 0);
@@ -180,7 +193,8 @@ bool wait_for(pid_t process) {
 
 bool wait_until(const std::atomic<unsigned>& counter, unsigned wanted) {
   for (const double begin = seconds(); seconds() - begin < kPatienceSeconds; rest(50)) {
-    if (counter.load() >= wanted) return true;
+    if (counter.load() >= wanted)
+      return true;
   }
   return false;
 }
@@ -216,7 +230,8 @@ void Storm::round(unsigned number, std::uint64_t& seed, Outcome& outcome) const 
   pid_t workers[kMaxProcesses];
   for (unsigned i = 0; i < processes; ++i) {
     workers[i] = fork();
-    if (workers[i] == 0) run_worker(board, i, threads, next_random(seed) + i);
+    if (workers[i] == 0)
+      run_worker(board, i, threads, next_random(seed) + i);
   }
   bool hung = !wait_until(board->ready, processes * threads);
   rest(static_cast<long>(next_random(seed) % 3000));
@@ -225,34 +240,45 @@ void Storm::round(unsigned number, std::uint64_t& seed, Outcome& outcome) const 
   board->stop.store(true);
   hung = !wait_until(board->idle, (processes - killed) * threads) || hung;
   std::uint64_t held = 0;
-  for (unsigned i = killed; i < processes; ++i) held += board->held[i].load();
+  for (unsigned i = killed; i < processes; ++i)
+    held += board->held[i].load();
   const pid_t newcomer = fork();
-  if (newcomer == 0) run_newcomer(board);
+  if (newcomer == 0)
+    run_newcomer(board);
   hung = !wait_for(newcomer) || hung;
   const std::uint64_t all = held + board->taken_by_newcomer.load();
   board->leave.store(true);
-  for (unsigned i = killed; i < processes; ++i) hung = !wait_for(workers[i]) || hung;
-  if (killed == 0 && board->most.load() > limit) outcome.over += board->most.load() - limit;
-  if (all > limit) outcome.unaccounted += all - limit;
-  if (all < limit) outcome.lost += limit - all;
+  for (unsigned i = killed; i < processes; ++i)
+    hung = !wait_for(workers[i]) || hung;
+  if (killed == 0 && board->most.load() > limit)
+    outcome.over += board->most.load() - limit;
+  if (all > limit)
+    outcome.unaccounted += all - limit;
+  if (all < limit)
+    outcome.lost += limit - all;
   outcome.hung += hung;
   outcome.wrong_codes += board->wrong_codes.load();
 }
 
-}  // namespace
+} // namespace
 
 int main(int count, char** arguments) {
-  if (count != 6) return 2;
+  if (count != 6)
+    return 2;
   void* shared = mmap(nullptr, sizeof(Board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  if (shared == MAP_FAILED) return 2;
+  if (shared == MAP_FAILED)
+    return 2;
   const Storm storm{std::strtoull(arguments[1], nullptr, 10),
                     static_cast<unsigned>(std::strtoul(arguments[2], nullptr, 10)),
-                    static_cast<unsigned>(std::strtoul(arguments[3], nullptr, 10)), static_cast<Board*>(shared)};
+                    static_cast<unsigned>(std::strtoul(arguments[3], nullptr, 10)),
+                    static_cast<Board*>(shared)};
   const auto rounds = static_cast<unsigned>(std::strtoul(arguments[4], nullptr, 10));
   std::uint64_t seed = std::strtoull(arguments[5], nullptr, 10) | 1;
-  if (storm.processes > kMaxProcesses || storm.threads > kMaxThreads || storm.limit % kUnit != 0) return 2;
+  if (storm.processes > kMaxProcesses || storm.threads > kMaxThreads || storm.limit % kUnit != 0)
+    return 2;
   Outcome outcome;
-  for (unsigned number = 0; number < rounds; ++number) storm.round(number, seed, outcome);
+  for (unsigned number = 0; number < rounds; ++number)
+    storm.round(number, seed, outcome);
   std::printf("{\"rounds\": %u, \"bytes_over\": %" PRIu64 ", \"bytes_lost\": %" PRIu64
               ", \"bytes_unaccounted\": %" PRIu64 ", \"hung_rounds\": %u, \"wrong_codes\": %u}\n",
               rounds, outcome.over, outcome.lost, outcome.unaccounted, outcome.hung, outcome.wrong_codes);

@@ -6,7 +6,6 @@ not. A process in another pid namespace has other numbers there, so it can only 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

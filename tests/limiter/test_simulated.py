@@ -1,0 +1,244 @@
+"""The limiter on the simulated GPU, judged by unmodified clients and by the device's own record."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from aliquot.limits import Slice
+from aliquot.mechanisms import limiter
+
+from .conftest import MIB, PROGRAMS, Limited
+
+LIMIT = 256 * MIB
+CLIENTS = """
+import json, sys
+import pynvml
+from cuda.bindings import driver
+
+def ok(answer):
+    assert answer[0] == 0, answer
+    return answer[1] if len(answer) == 2 else answer[1:]
+
+def start(device=0):
+    ok(driver.cuInit(0))
+    context = ok(driver.cuDevicePrimaryCtxRetain(ok(driver.cuDeviceGet(device))))
+    ok(driver.cuCtxSetCurrent(context))
+    return context
+
+MIB = 2**20
+REFUSED = driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY
+"""
+
+
+@pytest.fixture
+def machine(simgpu_env: Mapping[str, str]) -> dict[str, str]:
+    """A simulated machine of two cards, seen from outside any slice."""
+    return {**simgpu_env, "ALIQUOT_SIMGPU": "h100,t4", "PYTHONPATH": str(PROGRAMS)}
+
+
+def make_slice(machine: Mapping[str, str], native_dir: Path, home: Path, device: int | str = 0) -> Limited:
+    driver, nvml = (native_dir / "simgpu" / name for name in ("libcuda.so.1", "libnvidia-ml.so.1"))
+    made = Slice.create(vram_bytes=LIMIT, device=device, driver=driver, nvml=nvml, home=home)
+    base = {name: value for name, value in machine.items() if name != "LD_LIBRARY_PATH"}
+    return Limited(made, limiter.environment(made, base))
+
+
+@pytest.fixture
+def on_card(machine: Mapping[str, str], native_dir: Path, slice_home: Path) -> Limited:
+    return make_slice(machine, native_dir, slice_home)
+
+
+def from_outside(machine: Mapping[str, str], expression: str) -> object:
+    """What NVML says to somebody who is in no slice."""
+    text = f"import json, pynvml; pynvml.nvmlInit(); print(json.dumps({expression}))"
+    done = subprocess.run(
+        [sys.executable, "-c", text], env=machine, capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout)
+
+
+def run_clients(limited: Limited, program: str) -> str:
+    return limited.run(CLIENTS + textwrap.dedent(program))[0]
+
+
+def test_clients_see_the_slice_and_not_the_card(on_card: Limited) -> None:
+    run_clients(
+        on_card,
+        """
+        context = start()
+        assert ok(driver.cuDeviceGetCount()) == 1
+        assert ok(driver.cuDeviceTotalMem(0)) == 256 * MIB
+        assert ok(driver.cuMemGetInfo()) == (256 * MIB, 256 * MIB)
+        address = ok(driver.cuMemAlloc(100 * MIB))
+        assert driver.cuMemAlloc(157 * MIB)[0] == REFUSED
+        assert ok(driver.cuMemGetInfo()) == (156 * MIB, 256 * MIB)
+
+        pynvml.nvmlInit()
+        assert pynvml.nvmlDeviceGetCount() == 1
+        card = pynvml.nvmlDeviceGetHandleByIndex(0)
+        assert pynvml.nvmlDeviceGetIndex(card) == 0
+        for version in (None, pynvml.nvmlMemory_v2):
+            memory = pynvml.nvmlDeviceGetMemoryInfo(card, version=version)
+            assert (memory.total, memory.used, memory.free) == (256 * MIB, 100 * MIB, 156 * MIB), version
+        import os
+        (process,) = pynvml.nvmlDeviceGetComputeRunningProcesses(card)
+        assert (process.pid, process.usedGpuMemory) == (os.getpid(), 100 * MIB)
+        assert pynvml.nvmlDeviceGetGraphicsRunningProcesses(card) == []
+        ok(driver.cuMemFree(address))
+        assert ok(driver.cuMemGetInfo())[0] == 256 * MIB
+        """,
+    )
+
+
+@pytest.mark.parametrize("by_uuid", [False, True])
+def test_the_second_card_is_limited_like_the_first(
+    machine: Mapping[str, str], native_dir: Path, slice_home: Path, by_uuid: bool
+) -> None:
+    """The slice's only card is number 0 inside, whatever it is outside; the other one is not there."""
+    uuids = from_outside(
+        machine, "[pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(i)) for i in (0, 1)]"
+    )
+    assert isinstance(uuids, list)
+    limited = make_slice(machine, native_dir, slice_home, device=uuids[1] if by_uuid else 1)
+    out = run_clients(
+        limited,
+        """
+        start()
+        pynvml.nvmlInit()
+        ok(driver.cuMemAlloc(200 * MIB))
+        assert driver.cuMemAlloc(57 * MIB)[0] == REFUSED
+        card = pynvml.nvmlDeviceGetHandleByIndex(0)
+        assert pynvml.nvmlDeviceGetMemoryInfo(card).used == 200 * MIB
+        for look_up in (lambda: pynvml.nvmlDeviceGetHandleByIndex(1),
+                        lambda: pynvml.nvmlDeviceGetHandleByUUID(sys.argv[1])):
+            try:
+                look_up()
+            except pynvml.NVMLError:
+                continue
+            sys.exit("a card outside the slice is visible")
+        print(pynvml.nvmlDeviceGetUUID(card))
+        """.replace("sys.argv[1]", repr(uuids[0])),
+    )
+    assert out.strip() == uuids[1]
+
+
+def test_a_tenant_does_not_see_its_neighbours(
+    machine: Mapping[str, str], native_dir: Path, slice_home: Path, on_card: Limited
+) -> None:
+    neighbour = make_slice(machine, native_dir, slice_home)
+    waiting = CLIENTS + "start(); ok(driver.cuMemAlloc(64 * MIB)); print(1, flush=True); sys.stdin.read()"
+    with neighbour.start(waiting) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "1\n"
+        run_clients(
+            on_card,
+            """
+            start()
+            pynvml.nvmlInit()
+            card = pynvml.nvmlDeviceGetHandleByIndex(0)
+            assert pynvml.nvmlDeviceGetComputeRunningProcesses(card) == []
+            assert pynvml.nvmlDeviceGetMemoryInfo(card).used == 0
+            assert ok(driver.cuMemGetInfo()) == (256 * MIB, 256 * MIB)
+            """,
+        )
+        process.kill()
+
+
+def test_pools_are_charged_what_they_reserve(on_card: Limited) -> None:
+    run_clients(
+        on_card,
+        """
+        start()
+        used = lambda: 256 * MIB - ok(driver.cuMemGetInfo())[0]
+        stream = ok(driver.cuStreamCreate(0))
+        address = ok(driver.cuMemAllocAsync(100 * MIB, stream))
+        assert used() == 100 * MIB
+        assert driver.cuMemAllocAsync(158 * MIB, stream)[0] == REFUSED
+        ok(driver.cuMemFreeAsync(address, stream))
+        ok(driver.cuStreamSynchronize(stream))
+        assert used() == 0
+
+        pool = ok(driver.cuDeviceGetDefaultMemPool(0))
+        keep = driver.CUmemPool_attribute.CU_MEMPOOL_ATTR_RELEASE_THRESHOLD
+        ok(driver.cuMemPoolSetAttribute(pool, keep, driver.cuuint64_t(2**63)))
+        for _ in range(5):
+            address = ok(driver.cuMemAllocAsync(250 * MIB, stream))
+            ok(driver.cuMemFreeAsync(address, stream))
+            ok(driver.cuStreamSynchronize(stream))
+            assert used() == 250 * MIB            # the pool keeps it, and it is used again without more
+        assert driver.cuMemAlloc(8 * MIB)[0] == REFUSED
+        ok(driver.cuMemPoolTrimTo(pool, 0))
+        assert used() == 0
+        ok(driver.cuMemFree(ok(driver.cuMemAlloc(256 * MIB))))
+
+        properties = driver.CUmemPoolProps()
+        properties.allocType = driver.CUmemAllocationType.CU_MEM_ALLOCATION_TYPE_PINNED
+        properties.location.type = driver.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
+        own = ok(driver.cuMemPoolCreate(properties))
+        address = ok(driver.cuMemAllocFromPoolAsync(60 * MIB, own, stream))
+        assert used() == 60 * MIB
+        ok(driver.cuMemFree(address))
+        ok(driver.cuMemPoolDestroy(own))
+        assert used() == 0
+        """,
+    )
+
+
+@pytest.mark.parametrize("end", ["destroy", "reset", "release"])
+def test_the_end_of_a_context_refunds(on_card: Limited, end: str) -> None:
+    ending = {
+        "destroy": "ok(driver.cuCtxDestroy(context))",
+        "reset": "ok(driver.cuDevicePrimaryCtxReset(0))",
+        "release": "ok(driver.cuDevicePrimaryCtxRelease(0))",
+    }[end]
+    made = "ok(driver.cuCtxCreate(None, 0, 0))" if end == "destroy" else "start()"
+    run_clients(
+        on_card,
+        f"""
+        ok(driver.cuInit(0))
+        context = {made}
+        ok(driver.cuMemAlloc(200 * MIB))
+        assert ok(driver.cuMemGetInfo())[0] == 56 * MIB
+        {ending}
+        start()
+        assert ok(driver.cuMemGetInfo())[0] == 256 * MIB
+        ok(driver.cuMemAlloc(256 * MIB))
+        """,
+    )
+
+
+def test_the_device_agrees_on_what_a_slice_holds(on_card: Limited, machine: Mapping[str, str]) -> None:
+    """Large allocations are charged exactly what the device's own record says that they take."""
+    waiting = """
+    start()
+    sizes = [1, 2 * MIB, 3 * MIB + 1, 7 * MIB, 50 * MIB - 1]
+    before = [ok(driver.cuMemAlloc(size)) for size in sizes[1:]]
+    print(256 * MIB - ok(driver.cuMemGetInfo())[0], flush=True)
+    sys.stdin.read()
+    """
+    ask = "pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).used"
+    assert from_outside(machine, ask) == 0
+    with on_card.start(CLIENTS + textwrap.dedent(waiting)) as process:
+        assert process.stdout
+        held = int(process.stdout.readline())
+        assert held == 64 * MIB
+        assert from_outside(machine, ask) == held == on_card.slice.usage().vram_used_bytes
+        process.kill()
+
+
+def test_storm_of_kills_on_the_card(on_card: Limited, machine: Mapping[str, str], native_build: Path) -> None:
+    storm = native_build / "native/limiter/limiter-storm"
+    command = [str(storm), str(LIMIT), "3", "2", "6", "5"]
+    env = {**on_card.env, "ALIQUOT_LOG": "error"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert on_card.slice.usage().vram_used_bytes == 0
+    ask = "pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).used"
+    assert from_outside(machine, ask) == 0
