@@ -81,13 +81,14 @@ bool BlockState::set_up(const Launch& new_launch, const CompiledProgram& new_pro
   local_stride = kernel->local_bytes;
   frame_stride = sizeof(FrameHeader) + function.frame_bytes;
   frame_stride = (frame_stride + 127) & ~std::size_t{127};
+  constexpr std::size_t slack = 128;  // that loads may read, never use, behind the last byte (ops_memory.cpp)
   frames = aligned_bytes(frame_stride * warp_count);
-  shared = aligned_bytes(shared_bytes);
-  local = {static_cast<char*>(std::calloc(std::max<std::size_t>(std::size_t{local_stride} * warp_count * 32, 1), 1)),
+  shared = aligned_bytes(shared_bytes + slack);
+  local = {static_cast<char*>(std::calloc(std::size_t{local_stride} * warp_count * 32 + slack, 1)),
            std::free};
   if (!frames || !shared || !local)
     return false;
-  std::memset(shared.get(), 0, shared_bytes);
+  std::memset(shared.get(), 0, shared_bytes + slack);
   warps.assign(warp_count, Warp{});
   free_frames.assign(program->functions.size(), nullptr);
   std::memset(frames.get(), 0, frame_stride * warp_count);

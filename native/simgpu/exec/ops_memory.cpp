@@ -213,8 +213,32 @@ struct Load {
     }
     if (p.kind == Pattern<A>::Miss)
       return false;
-    gather<Full>(op, rows, mask, range.host, p.relative);
+    if (!near<Full>(op, rows, mask, range, p))
+      gather<Full>(op, rows, mask, range.host, p.relative);
     return true;
+  }
+
+  // All lanes within 128 bytes from the first one: two loads and a permutation. Shared and local memory have
+  // that much slack behind them (block_state.cpp).
+  template <bool Full>
+  ALIQUOT_INLINE static bool near([[maybe_unused]] const Op* op, [[maybe_unused]] char* rows, [[maybe_unused]] u32 mask,
+                                  [[maybe_unused]] const Range& range, [[maybe_unused]] const Pattern<A>& p) {
+#if defined(__AVX512F__)
+    if constexpr (sizeof(T) == 4 && N == 1) {
+      V<A> distance = p.relative - p.first;
+      if (bits_of((VMask<A>)(distance >= A(128))) != 0 || (W == Where::Global && range.bytes - p.first < 128))
+        return false;
+      V<u32> index = convert<u32, A>(distance) >> 2;
+      const __m512i* at = reinterpret_cast<const __m512i*>(&index);
+      __m512i low = _mm512_loadu_si512(range.host + p.first), high = _mm512_loadu_si512(range.host + p.first + 64);
+      V<u32> value;
+      reinterpret_cast<__m512i*>(&value)[0] = _mm512_permutex2var_epi32(low, at[0], high);
+      reinterpret_cast<__m512i*>(&value)[1] = _mm512_permutex2var_epi32(low, at[1], high);
+      store<u32, Full>(rows, op->r[0], value, mask);
+      return true;
+    }
+#endif
+    return false;
   }
 
   template <bool Full>

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 
 #if defined(__x86_64__)
@@ -159,15 +160,31 @@ ALIQUOT_INLINE void store_predicate(char* rows, u32 at, u32 value, u32 mask) {
   *row = Full ? value : (*row & ~mask) | (value & mask);
 }
 
+// A row in memory: indexing a vector by a variable would spill it anew for every lane.
+template <class T>
+struct Lanes {
+  alignas(64) T at[32];
+};
+template <class Row>
+ALIQUOT_INLINE auto lanes_of(Row row) {
+  Lanes<std::remove_cvref_t<decltype(row[0])>> lanes;
+  __builtin_memcpy(lanes.at, &row, sizeof row);
+  return lanes;
+}
+
 // Lane by lane, for what has no vector form here; compilers vectorise what they can.
+template <class D, class F, class... In>
+ALIQUOT_INLINE V<D> map_lanes(F f, const In&... in) {
+  Lanes<D> out;
+  for (int i = 0; i < 32; ++i)
+    out.at[i] = f(in.at[i]...);
+  V<D> result;
+  __builtin_memcpy(&result, out.at, sizeof result);
+  return result;
+}
 template <class D, class F, class... Rows>
 ALIQUOT_INLINE V<D> each_lane(F f, const Rows&... rows) {
-  alignas(64) D out[32];
-  for (int i = 0; i < 32; ++i)
-    out[i] = f(rows[i]...);
-  V<D> result;
-  __builtin_memcpy(&result, out, sizeof out);
-  return result;
+  return map_lanes<D>(f, lanes_of(rows)...);
 }
 
 // --- Handlers ---------------------------------------------------------------------------------------------

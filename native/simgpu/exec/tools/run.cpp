@@ -7,12 +7,13 @@
 //   u32:7  s32:-1  u64:7  s64:-1  f32:1.5  f64:1.5  hex:0011aabb     values
 //   in:FILE      a buffer with the file's bytes            inout:FILE   the same, written back
 //   out:FILE:N   a buffer of N zero bytes, written to FILE  zero:N       a buffer of N zero bytes
-// Prints one JSON line: fault, message, seconds, lane_instructions, isa. --budget-ms stops and resumes the run
+// Prints one JSON line: fault, message, seconds, cpu_seconds, lane_instructions, isa. --budget-ms stops and resumes the run
 // every N milliseconds.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <fstream>
 #include <iterator>
 #include <map>
@@ -257,19 +258,20 @@ int main(int count, char** words) {
   std::uint64_t lanes = 0;
   exec::Fault fault;
   started = std::chrono::steady_clock::now();
+  std::clock_t cpu = std::clock();
   for (std::uint32_t i = 0; i < o.repeat && fault.kind == exec::FaultKind::None; ++i)
     fault = run_grid(o, launch, buffers, lanes);
-  double took = seconds();
+  double took = seconds(), busy = static_cast<double>(std::clock() - cpu) / CLOCKS_PER_SEC;
   for (auto& buffer : buffers.all)
     if (!buffer->write_to.empty())
       std::ofstream(buffer->write_to, std::ios::binary)
           .write(buffer->bytes.data(), static_cast<std::streamsize>(buffer->bytes.size()));
   const exec::KernelInfo& info = compiled.program->kernels()[launch.kernel];
-  std::printf("{\"fault\": %d, \"address\": %llu, \"message\": \"%s\", \"seconds\": %.9f, \"parse_seconds\": %.6f, "
+  std::printf("{\"fault\": %d, \"address\": %llu, \"message\": \"%s\", \"seconds\": %.9f, \"cpu_seconds\": %.6f, \"parse_seconds\": %.6f, "
               "\"decode_seconds\": %.6f, \"lane_instructions\": %llu, \"isa\": \"%s\", \"registers\": %u, "
               "\"shared\": %u, \"local\": %u, \"thread\": [%u, %u, %u], \"block\": [%u, %u, %u]}\n",
               static_cast<int>(fault.kind), static_cast<unsigned long long>(fault.address),
-              escaped(fault.message).c_str(), took, parsed, decoded, static_cast<unsigned long long>(lanes),
+              escaped(fault.message).c_str(), took, busy, parsed, decoded, static_cast<unsigned long long>(lanes),
               std::string(exec::isa()).c_str(), info.registers, info.static_shared_bytes, info.local_bytes,
               fault.thread[0], fault.thread[1], fault.thread[2], fault.block[0], fault.block[1], fault.block[2]);
   return 0;
