@@ -37,12 +37,12 @@ CUresult context_or_current(CUcontext handle, ContextPtr& context) {
   return context ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
 }
 
+// A primary context that is not active may be made current: libcudart does that before it retains it. Calls
+// in it return CONTEXT_IS_DESTROYED until then.
 CUresult check_can_be_current(Driver& driver, CUcontext handle) {
   if (this_thread().in_host_function)
     return CUDA_ERROR_NOT_PERMITTED;
-  if (handle == nullptr || !driver.contexts.live(handle))
-    return CUDA_ERROR_INVALID_CONTEXT;
-  return driver.contexts.find(handle) ? CUDA_SUCCESS : CUDA_ERROR_CONTEXT_IS_DESTROYED;
+  return handle != nullptr && driver.contexts.live(handle) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_CONTEXT;
 }
 
 CUresult destroy(CUcontext handle) {

@@ -55,10 +55,8 @@ bool KernelCommand::prepare(Context& context) noexcept {
 void KernelCommand::report(Context& context, const exec::Fault& fault) noexcept {
   const exec::FaultKind kind = fault.kind == exec::FaultKind::None ? exec::FaultKind::HostMemory : fault.kind;
   context.fail(result_of(kind));
-  log_line(LogLevel::Error, "kernel %s in block (%u,%u,%u), thread (%u,%u,%u) failed: %s",
-           function_->info().name.c_str(), fault.block[0], fault.block[1], fault.block[2], fault.thread[0],
-           fault.thread[1], fault.thread[2],
-           fault.message.empty() ? "the host has no memory for it" : fault.message.c_str());
+  log_line(LogLevel::Error, "%s",
+           fault.message.empty() ? "the host has no memory to run a kernel" : fault.message.c_str());
 }
 
 Outcome KernelCommand::run(Stream& stream) noexcept {
