@@ -15,14 +15,16 @@ namespace aliquot::simgpu::machine {
 namespace {
 
 constexpr std::uint64_t kMs = 1'000'000;
-constexpr std::uint64_t kNapNs = 10 * kMs;      // a waiter shows itself at least this often
-constexpr std::uint64_t kFreshNs = 60 * kMs;    // one that has not for this long is not handed a turn
+constexpr std::uint64_t kNapNs = 10 * kMs; // a waiter shows itself at least this often
+constexpr std::uint64_t kFreshNs =
+    60 * kMs; // one that has not for this long is looked at before it is handed a turn
 constexpr std::uint64_t kForgetNs = 1000 * kMs; // and after this long its wish is dropped (it renews it)
 constexpr std::uint64_t kLookNs = 20 * kMs;     // a turn seen for this long makes a waiter look at its holder
 constexpr std::uint64_t kOverrunNs =
     250 * kMs;                               // a live holder that does not poll for this long loses its turn
 constexpr std::uint64_t kSettleNs = 1 * kMs; // busy time is booked at least this often while polling
 constexpr std::uint64_t kAwayNs = 50 * kMs;  // who has been idle for this long starts level with the others
+constexpr std::uint64_t kCatchUpSlices = 25; // the most by which a turn is longer for who has had less
 constexpr std::uint64_t kMergeNs = 20'000;   // runs of one process this close make one interval
 
 constexpr std::uint64_t owner_word(std::uint64_t turn, std::uint32_t holder) {
@@ -196,9 +198,8 @@ bool Engine::unfit(std::uint64_t word, std::uint64_t waited_ns) const noexcept {
   if (identity == 0 || life_of(identity) != Life::Alive)
     return true;
   const Usage& usage = region_.usage[holder][card_];
-  if (usage.turn.load() != word)
-    return waited_ns > 2 * kLookNs;
-  return since(monotonic_ns(), usage.last_seen.load()) > kOverrunNs;
+  const bool taken_up = usage.turn.load() == word;
+  return (taken_up ? since(monotonic_ns(), usage.last_seen.load()) : waited_ns) > kOverrunNs;
 }
 
 void Engine::take_from_unfit_holder(std::uint64_t word, std::uint64_t waited_ns) noexcept {
@@ -245,21 +246,22 @@ void Engine::join() noexcept {
 // turn is shorter for who has had more than those in line have had on average, and longer for who has had
 // less.
 std::uint64_t Engine::fair_slice(std::uint64_t now_ns) const noexcept {
-  std::uint64_t count = 0, sum = 0;
-  const std::uint64_t mine = usage_.served.load();
+  const std::uint64_t mine = usage_.served.load(), reach = kCatchUpSlices * slice_ns_;
+  std::int64_t count = 0, lag = 0;
   for (std::uint32_t slot = 0; slot < slot_count(region_.slots); ++slot) {
     const bool waits = (state_.waiting[slot / 64].load() >> (slot % 64) & 1) != 0;
     const Usage& usage = region_.usage[slot][card_];
-    if (slot == slot_ || !waits || since(now_ns, usage.last_seen.load()) > kFreshNs)
+    if (slot == slot_ || !waits || since(now_ns, usage.last_seen.load()) > kOverrunNs)
       continue;
-    // Differences are bounded one by one: what a region says may be anything.
-    const std::uint64_t served = usage.served.load(), reach = 4 * slice_ns_;
-    sum += reach + (served > mine ? std::min(served - mine, reach) : 0) -
-           (served < mine ? std::min(mine - served, reach) : 0);
+    // Each difference is bounded: what a region says may be anything.
+    const std::uint64_t served = usage.served.load();
+    lag += served > mine ? static_cast<std::int64_t>(std::min(served - mine, reach))
+                         : -static_cast<std::int64_t>(std::min(mine - served, reach));
     ++count;
   }
-  const std::uint64_t behind = count != 0 ? sum / count : 4 * slice_ns_; // 4 slices: level
-  return std::max(slice_ns_ + behind, 4 * slice_ns_ + slice_ns_ / 4) - 4 * slice_ns_;
+  const auto slice = static_cast<std::int64_t>(slice_ns_);
+  const std::int64_t wanted = slice + (count != 0 ? lag / count : 0);
+  return static_cast<std::uint64_t>(std::max(wanted, slice / 4));
 }
 
 // ---- passing it on
@@ -298,22 +300,39 @@ bool Engine::hand_over(std::uint64_t word, std::uint32_t& next) noexcept {
   return true;
 }
 
-// The first in line after slot `after` that shows signs of life. kMaxProcesses: nobody.
+// Whether a raised hand is of somebody who can take a turn.
+bool Engine::fit(std::uint32_t slot, std::uint64_t now_ns) noexcept {
+  const std::uint64_t bit = std::uint64_t{1} << (slot % 64);
+  if ((state_.waiting[slot / 64].load() & bit) == 0)
+    return false;
+  const std::uint64_t identity = live_identity(region_.slots, slot);
+  const std::uint64_t silent = since(now_ns, region_.usage[slot][card_].last_seen.load());
+  // A silent one may be dead or stopped, or only short of a core.
+  if (identity != 0 && (silent <= kFreshNs || life_of(identity) == Life::Alive))
+    return true;
+  if (silent > kForgetNs)
+    state_.waiting[slot / 64].fetch_and(~bit);
+  return false;
+}
+
+// The first in line after slot `after`, unless another has had less by more than a slice. kMaxProcesses:
+// nobody.
 std::uint32_t Engine::pick_next(std::uint32_t after) noexcept {
   const std::uint64_t now = monotonic_ns();
   const std::uint32_t count = slot_count(region_.slots);
+  std::uint32_t best = kMaxProcesses;
+  std::uint64_t least = ~std::uint64_t{0};
   for (std::uint32_t step = 1; step <= count; ++step) {
     const std::uint32_t slot = static_cast<std::uint32_t>((std::uint64_t{after} + step) % count);
-    const std::uint64_t bit = std::uint64_t{1} << (slot % 64);
-    if ((state_.waiting[slot / 64].load() & bit) == 0)
+    if (!fit(slot, now))
       continue;
-    const std::uint64_t silent = since(now, region_.usage[slot][card_].last_seen.load());
-    if (silent <= kFreshNs && live_identity(region_.slots, slot) != 0)
-      return slot;
-    if (silent > kForgetNs)
-      state_.waiting[slot / 64].fetch_and(~bit);
+    const std::uint64_t served = region_.usage[slot][card_].served.load();
+    if (best != kMaxProcesses && (served >= least || least - served <= slice_ns_))
+      continue;
+    best = slot;
+    least = served;
   }
-  return kMaxProcesses;
+  return best;
 }
 
 bool Engine::others_wait() const noexcept {

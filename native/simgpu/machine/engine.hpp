@@ -38,6 +38,7 @@ class Engine {
   void join() noexcept;
   std::uint64_t fair_slice(std::uint64_t now_ns) const noexcept;
   bool hand_over(std::uint64_t word, std::uint32_t& next) noexcept;
+  bool fit(std::uint32_t slot, std::uint64_t now_ns) noexcept;
   std::uint32_t pick_next(std::uint32_t after) noexcept;
   bool others_wait() const noexcept;
   void settle(std::uint64_t now_ns) noexcept;
