@@ -84,7 +84,7 @@ def aliquot(simgpu_env: Mapping[str, str], tmp_path: Path) -> Run:
     env["COLUMNS"] = "160"
 
     def run(*arguments: str, timeout: float = 100, **options: object) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "from aliquot.cli.main import main; main()", *arguments]
+        command = [sys.executable, "-m", "aliquot", *arguments]
         return run_text(command, **{"env": env, "cwd": tmp_path, "timeout": timeout, **options})
 
     return run

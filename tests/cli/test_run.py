@@ -95,7 +95,7 @@ def test_a_slice_whose_maker_was_killed_goes_with_the_next_run(
     aliquot: Run, simgpu_env: Mapping[str, str]
 ) -> None:
     before = slices()
-    command = [sys.executable, "-c", "from aliquot.cli.main import main; main()", "run", "--simulate"]
+    command = [sys.executable, "-m", "aliquot", "run", "--simulate"]
     command += ["--vram", "1Gi", "--", sys.executable, PROBE, "sleep=0.5"]
     with subprocess.Popen(command, env=dict(simgpu_env), stdout=subprocess.PIPE, text=True) as maker:
         assert maker.stdout is not None
@@ -116,7 +116,7 @@ def wait_until_gone(pid: int) -> None:
 
 
 def test_two_programs_do_not_see_each_other(aliquot: Run, simgpu_env: Mapping[str, str]) -> None:
-    command = [sys.executable, "-c", "from aliquot.cli.main import main; main()", "run", "--simulate", "-q"]
+    command = [sys.executable, "-m", "aliquot", "run", "--simulate", "-q"]
     command += ["--vram", "256Mi", "--", sys.executable, PROBE, "alloc=128", "sleep=1"]
     with subprocess.Popen(command, env=dict(simgpu_env), stdout=subprocess.PIPE, text=True) as neighbour:
         assert neighbour.stdout is not None

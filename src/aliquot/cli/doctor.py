@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -61,8 +61,7 @@ def _cards() -> Finding:
     return Finding("cards", True, f"{names}, driver {found.driver}")
 
 
-def _part(subject: str, find: object) -> Finding:
-    assert callable(find)
+def _part(subject: str, find: Callable[[], object]) -> Finding:
     try:
         find()
     except AliquotError as error:

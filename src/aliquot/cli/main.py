@@ -52,7 +52,7 @@ def common(
 def main() -> None:
     """Runs the command line; the process ends with the error's own status where there is one."""
     try:
-        app()
+        app(prog_name="aliquot")
     except AliquotError as error:
         output.show_error(error)
         sys.exit(error.exit_status)
