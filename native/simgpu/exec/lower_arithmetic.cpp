@@ -334,7 +334,7 @@ void Lowering::dot(const Instruction& in, Modifiers& modifiers) {
 
 namespace {
 
-constexpr std::initializer_list<std::string_view> kComparisons = {"eq",  "ne",  "lt",  "le",  "gt",  "ge",
+const std::initializer_list<std::string_view> kComparisons = {"eq",  "ne",  "lt",  "le",  "gt",  "ge",
                                                                   "lo",  "ls",  "hi",  "hs",  "equ", "neu",
                                                                   "ltu", "leu", "gtu", "geu", "num", "nan"};
 

@@ -19,20 +19,17 @@ struct BlockState;
 
 // Handlers end in a tail call to the next one where the compiler can promise it; elsewhere they store where to
 // go on and a loop calls the next one (`ALIQUOT_TAIL_CALLS` 0).
-#if defined(__clang__) && defined(__has_cpp_attribute) && !defined(__SANITIZE_ADDRESS__) &&                        \
-    !(defined(__has_feature) && __has_feature(address_sanitizer))
-#if __has_cpp_attribute(clang::musttail)
-#define ALIQUOT_TAIL_CALLS 1
-#endif
-#endif
-#ifndef ALIQUOT_TAIL_CALLS
 #define ALIQUOT_TAIL_CALLS 0
-#endif
-
-#if ALIQUOT_TAIL_CALLS && __has_attribute(preserve_none) && (defined(__x86_64__) || defined(__aarch64__))
-#define ALIQUOT_HANDLER_ABI __attribute__((preserve_none))
-#else
 #define ALIQUOT_HANDLER_ABI
+#if defined(__clang__)
+#if __has_cpp_attribute(clang::musttail) && !__has_feature(address_sanitizer)
+#undef ALIQUOT_TAIL_CALLS
+#define ALIQUOT_TAIL_CALLS 1
+#if __has_attribute(preserve_none) && (defined(__x86_64__) || defined(__aarch64__))
+#undef ALIQUOT_HANDLER_ABI
+#define ALIQUOT_HANDLER_ABI __attribute__((preserve_none))
+#endif
+#endif
 #endif
 
 // `rows` is the frame of the running function: every register is a row of 32 lanes at a byte offset from it.
