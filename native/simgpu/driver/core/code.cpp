@@ -247,15 +247,19 @@ std::vector<std::shared_ptr<Function>> LoadedModule::functions() {
   return all;
 }
 
+// NVRTC declares no variable .visible, and cards find them: so any will do, a visible one first.
 bool LoadedModule::global(const std::string& name, Global& found) const noexcept {
   const auto& infos = code->globals();
+  bool any = false;
   for (std::size_t i = 0; i < infos.size() && i < globals_.size(); ++i) {
-    if (!infos[i].visible || infos[i].name != name)
+    if (infos[i].name != name || (any && !infos[i].visible))
       continue;
     found = globals_[i];
-    return true;
+    any = true;
+    if (infos[i].visible)
+      break;
   }
-  return false;
+  return any;
 }
 
 Kernel::Kernel(std::shared_ptr<Library> library_, std::string name_)
