@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 from numba import cuda, float32
-from numba.core.errors import NumbaPerformanceWarning
 from PIL import Image
 
 TILE = 128
@@ -189,7 +188,7 @@ def main() -> int:
     """Simulate, draw, check. Returns the exit status: 1 if the card and NumPy differ."""
     options = arguments()
     # A thousand bodies cannot fill a card, which is the point of giving it away in parts.
-    warnings.simplefilter("ignore", NumbaPerformanceWarning)
+    warnings.filterwarnings("ignore", message="Grid size")
     body, velocity = two_galaxies(options.size)
     history = simulate(body, velocity, options.steps)
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,7 @@ REFRESH_S = 0.5
 LIMIT_S = 240
 """Longer than the slowest machine needs; past it the demonstration has failed."""
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 110, highlight=False)
 
 
 @dataclass
@@ -45,7 +45,8 @@ class Tenant:
     client: str
     share: int
     command: Sequence[str]
-    starts_after_s: float = 0
+    waits: bool = False
+    """Starts only when all before it have work on the card."""
     stay: tenancy.Tenancy | None = None
     process: subprocess.Popen[str] | None = None
     output: IO[str] | None = None
@@ -84,21 +85,21 @@ def tenants() -> list[Tenant]:
         Tenant(
             "nbody.py",
             "numba-cuda",
-            256 * MIB,
+            8 * MIB,
             python(str(examples / "nbody.py"), "--steps", "96", "--out", str(OUT / "nbody.png")),
         ),
         Tenant(
             "fluid.py",
             "cuda.core + NVRTC",
-            128 * MIB,
+            4 * MIB,
             python(str(examples / "fluid.py"), "--out", str(OUT / "fluid.png")),
         ),
         Tenant(
             "greedy.py",
             "cuda-bindings",
-            512 * MIB,
-            python(str(examples / "greedy.py"), "--ask", "2048", "--piece", "64"),
-            starts_after_s=2,
+            256 * MIB,
+            python(str(examples / "greedy.py"), "--ask", "1024", "--piece", "32"),
+            waits=True,
         ),
     ]
 
@@ -138,33 +139,28 @@ def stop(process: subprocess.Popen[str]) -> None:
         process.wait()
 
 
-def bar(part: int, whole: int, width: int = 16) -> str:
+def bar(part: int, whole: int, width: int = 12) -> str:
     """A part of a whole, drawn."""
     filled = min(width, round(width * part / whole)) if whole else 0
     return "█" * filled + "░" * (width - filled)
 
 
 def picture(everyone: Sequence[Tenant], elapsed_ns: int) -> Table:
-    """The table as it is now."""
+    """The table as it is now. On a narrow terminal the clients' names give way."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in (
-        "program",
-        "client",
-        "memory of its limit",
-        "",
-        "peak",
-        "GPU time",
-        "of the card",
-        "state",
-    ):
-        table.add_column(column, no_wrap=True)
+    columns = ["program", "client", "", "memory of its limit", "peak", "GPU time", "of the card", "state"]
+    wide = console.width >= 100
+    for column in columns:
+        if wide or column != "client":
+            table.add_column(column, no_wrap=True)
     for tenant in everyone:
-        table.add_row(*row(tenant, elapsed_ns))
+        cells = row(tenant, elapsed_ns)
+        table.add_row(*(cells if wide else [cells[0], *cells[2:]]))
     return table
 
 
 def row(tenant: Tenant, elapsed_ns: int) -> list[str]:
-    """One program's line."""
+    """One program's line. When it has ended, the bar shows what it held at most."""
     use = tenant.use
     if use is None:
         nothing = f"0 B of {format_bytes(tenant.share)}"
@@ -173,7 +169,7 @@ def row(tenant: Tenant, elapsed_ns: int) -> list[str]:
     return [
         tenant.title,
         tenant.client,
-        bar(use.vram_used, use.vram_limit),
+        bar(use.vram_peak if tenant.ended else use.vram_used, use.vram_limit),
         f"{format_bytes(use.vram_used)} of {format_bytes(use.vram_limit)}",
         format_bytes(use.vram_peak),
         format_duration(gpu_time),
@@ -192,7 +188,7 @@ def run_together(everyone: Sequence[Tenant], device: Device, stack: ExitStack) -
         if elapsed > LIMIT_S:
             raise TimeoutError(f"not done after {LIMIT_S} s")
         for number, tenant in enumerate(everyone, start=1):
-            if tenant.process is None and elapsed >= tenant.starts_after_s:
+            if tenant.process is None and (not tenant.waits or all_work(everyone[: number - 1])):
                 start(tenant, device, number, stack)
             if tenant.stay is not None:
                 tenant.use = tenant.stay.use()
@@ -212,11 +208,16 @@ def run_together(everyone: Sequence[Tenant], device: Device, stack: ExitStack) -
         console.print(final)
 
 
+def all_work(others: Sequence[Tenant]) -> bool:
+    """Whether each of them has launched something on the card, or has ended."""
+    return all(other.ended or (other.use is not None and other.use.launches > 0) for other in others)
+
+
 def say_changes(everyone: Sequence[Tenant], elapsed: float, before: str) -> str:
     """Where no person watches a terminal: one line whenever a program starts or ends."""
     now = ", ".join(f"{tenant.title} {tenant.state}" for tenant in everyone)
     if now != before:
-        console.print(f"{elapsed:5.1f} s  {now}", highlight=False)
+        console.print(f"{elapsed:5.1f} s  {now}")
     return now
 
 
@@ -248,7 +249,7 @@ def judge(everyone: Sequence[Tenant]) -> list[str]:
 def quote(tenant: Tenant) -> None:
     """What a program said, set off."""
     for line in tenant.text().strip().splitlines():
-        console.print(f"  [dim]{tenant.title}:[/] {line}", highlight=False)
+        console.print(f"  [dim]{tenant.title}:[/] {line}")
 
 
 def main() -> int:
@@ -258,7 +259,7 @@ def main() -> int:
     with own_machine(), ExitStack() as stack:
         device = cards.available_cards(simulate=True).devices[0]
         title = f"One card for three programs: [bold]{device.name}[/], {format_bytes(device.vram)}\n"
-        console.print(title, highlight=False)
+        console.print(title)
         run_together(everyone, device, stack)
         faults = judge(everyone)
         console.print()
@@ -267,18 +268,19 @@ def main() -> int:
     console.print()
     if faults:
         for fault in faults:
-            console.print(f"[red]wrong:[/] {fault}", highlight=False)
+            console.print(f"[red]wrong:[/] {fault}")
         return 1
     console.print(
         "Both results agree with NumPy; the third got a clean out-of-memory error that harmed nobody."
     )
-    console.print("Pictures: out/nbody.png, out/fluid.png. Try next:", highlight=False)
+    console.print("Pictures: out/nbody.png, out/fluid.png. Try next:")
     for command in (
+        ". .venv/bin/activate",
         "aliquot run --vram 1Gi -- python examples/reaction_diffusion.py",
-        "aliquot simgpu set h100:2 t4:4 && aliquot devices",
+        "aliquot simgpu set h100:2 t4:4; aliquot devices",
         "aliquot simgpu processes --all",
     ):
-        console.print(f"  .venv/bin/{command}", style="cyan", highlight=False)
+        console.print(f"  {command}", style="cyan")
     return 0
 
 

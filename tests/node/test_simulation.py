@@ -23,6 +23,7 @@ def test_the_simulated_driver_comes_first_and_nothing_else_is_lost(parts: Path) 
     assert made["LD_LIBRARY_PATH"] == f"{parts}/simgpu:/opt/my libs:/opt/cuda"
     assert made["LD_PRELOAD"] == f"{parts}/simgpu/preload/libnvJitLink.so.13:libone.so:libtwo.so"
     assert made["HOME"] == "/h"
+    assert made["PYTHONWARNINGS"].startswith("ignore:libnvJitLink.so* is too old")
     assert simulation.environment(made, driver=native.path("simgpu/libcuda.so.1")) == made
 
 

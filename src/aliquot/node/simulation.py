@@ -27,6 +27,9 @@ _NO_JIT_LINK: Final = "simgpu/preload/libnvJitLink.so.13"
 """An empty library under nvJitLink's name. cuda-pathfinder, and so numba-cuda and cuda.core, take what is
 loaded under that name already; finding no function in it they link through the driver, which takes PTX."""
 
+_NO_JIT_LINK_WARNING: Final = "ignore:libnvJitLink.so* is too old:RuntimeWarning"
+"""What cuda.core says of it to a Python program, and what a person could do nothing about."""
+
 
 def environment(base: Mapping[str, str], *, driver: Path) -> dict[str, str]:
     """`base` changed so that the loader finds the simulated driver and NVML, and clients hand over PTX.
@@ -40,11 +43,13 @@ def environment(base: Mapping[str, str], *, driver: Path) -> dict[str, str]:
     return {
         **CLIENT_SETTINGS,
         **kept,
-        "LD_LIBRARY_PATH": _before(str(driver.parent), folders),
-        "LD_PRELOAD": _before(str(native.path(_NO_JIT_LINK)), preloaded),
+        "LD_LIBRARY_PATH": _joined(":", str(driver.parent), folders),
+        "LD_PRELOAD": _joined(":", str(native.path(_NO_JIT_LINK)), preloaded),
+        # Of several filters the last one that fits decides: the person's own.
+        "PYTHONWARNINGS": _joined(",", _NO_JIT_LINK_WARNING, base.get("PYTHONWARNINGS", "").split(",")),
     }
 
 
-def _before(first: str, others: Sequence[str]) -> str:
-    """`first`, then the others in their order, each once; empty ones, are left out."""
-    return ":".join(dict.fromkeys([first, *filter(None, others)]))
+def _joined(separator: str, first: str, others: Sequence[str]) -> str:
+    """`first`, then the others in their order, each once and none empty."""
+    return separator.join(dict.fromkeys([first, *filter(None, others)]))
