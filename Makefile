@@ -40,7 +40,7 @@ lint: ready ## Style, types, layers, native analysis; warnings are errors
 	$(BIN)/pyright --warnings
 	$(BIN)/lint-imports
 	@$(if $(CLANG_FORMATTED),$(BIN)/clang-format --dry-run -Werror $(CLANG_FORMATTED))
-	$(BIN)/python scripts/clang_tidy.py
+	$(BIN)/python scripts/run_clang_tidy.py
 
 .PHONY: format
 format: $(STAMPS)/python ## Put all code into the project's form

@@ -10,6 +10,8 @@ set -eu
 build=$1
 install=$2
 shift 2
+: "${ALIQUOT_PYTHON:=$PWD/.venv/bin/python}"
+export ALIQUOT_PYTHON
 bin=$(dirname "$ALIQUOT_PYTHON")
 
 if [ "$#" -eq 0 ]; then

@@ -1,64 +1,66 @@
 """Runs clang-tidy over the native sources, with the headers of the compiler that builds them.
 
-The product is built with zig's clang, whose wrapper adds its own header folders; they are stated here, so
-that no system compiler is needed. Files that did not change since they last passed are not read again.
+The product is built with zig's clang, which adds its own header folders; it is asked for them, so that no
+system compiler is needed. Files that did not change since they last passed are not read again.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
 import hashlib
+import itertools
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
-import ziglang
+import clang_tidy
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "native"
 STATE = ROOT / "build" / "tidy"
-CHECKED = ("native/",)
 
 
-def header_flags() -> list[str]:
-    """What zig's wrapper adds for C++ on Linux with glibc (its `libcxx` and `libc` folders)."""
-    lib = Path(ziglang.__file__).parent / "lib"
-    machine = os.uname().machine
-    system = [
-        lib / "libcxx" / "include",
-        lib / "libcxxabi" / "include",
-        lib / "include",
-        lib / "libc" / "include" / f"{machine}-linux-gnu",
-        lib / "libc" / "include" / "generic-glibc",
-        lib / "libc" / "include" / f"{'x86' if machine == 'x86_64' else machine}-linux-any",
-        lib / "libc" / "include" / "any-linux-any",
-    ]
-    return ["-nostdinc", "-nostdinc++", *(word for folder in system for word in ("-isystem", str(folder)))]
+def compiler_flags() -> list[str]:
+    """The header folders and definitions that the build's compiler adds by itself, asked of it."""
+    wrapper = BUILD / "zig" / "c++"
+    asked = [str(wrapper), "-E", "-v", "-x", "c++", os.devnull]
+    said = subprocess.run(asked, capture_output=True, text=True, check=True).stderr
+    command = next(shlex.split(line) for line in said.splitlines() if " -cc1 " in line)
+    flags = ["-nostdinc", "-nostdinc++"]
+    for option, value in itertools.pairwise(command):
+        if option == "-D":
+            flags.append(f"-D{value}")
+        elif option in ("-isystem", "-internal-isystem", "-internal-externc-isystem"):
+            flags += ["-isystem", str(own_headers(Path(value).resolve()))]
+    return flags
+
+
+def own_headers(folder: Path) -> Path:
+    """clang-tidy's version of the headers that come with a clang; any other folder as it is."""
+    if (folder / "immintrin.h").exists():
+        return next((Path(clang_tidy.__file__).parent / "data" / "lib" / "clang").glob("*/include"))
+    return folder
 
 
 def commands() -> dict[Path, list[str]]:
     """The compiler's arguments for each source of ours, as a plain clang understands them."""
+    own = ["clang++", f"--target={os.uname().machine}-linux-gnu", *compiler_flags()]
     found: dict[Path, list[str]] = {}
     for entry in json.loads((BUILD / "compile_commands.json").read_text(encoding="utf-8")):
         file = Path(entry["file"])
-        if file.is_relative_to(ROOT) and str(file.relative_to(ROOT)).startswith(CHECKED):
-            found[file] = clean(entry["command"].split())
+        if file.is_relative_to(ROOT / "native"):
+            found[file] = [*own, *theirs(shlex.split(entry["command"]))]
     return found
 
 
-def clean(arguments: list[str]) -> list[str]:
-    """Drops the compiler's name and what only it knows; adds the headers and the target."""
+def theirs(arguments: list[str]) -> list[str]:
+    """The build's own arguments without the compiler's name and without what only zig knows."""
+    spelling = {"-march=x86_64_v3": "-march=x86-64-v3", "-march=x86_64_v4": "-march=x86-64-v4"}
     kept = [word for word in arguments[1:] if not word.startswith("-fno-sanitize") and word != "-Werror"]
-    own = [
-        f"--target={os.uname().machine}-linux-gnu",
-        "-D_LIBCPP_ABI_VERSION=1",
-        "-D_LIBCPP_ABI_NAMESPACE=__1",
-        "-D_LIBCPP_HAS_NO_VENDOR_AVAILABILITY_ANNOTATIONS",
-        "-D_LIBCPP_HARDENING_MODE=_LIBCPP_HARDENING_MODE_NONE",
-    ]
-    return ["clang++", *own, *header_flags(), *kept]
+    return [spelling.get(word, word) for word in kept]
 
 
 def fingerprint(file: Path, arguments: list[str]) -> str:
