@@ -33,7 +33,8 @@ struct OpenLibrary {
  private:
   void put(std::size_t index, void* function) noexcept {
     static_assert(sizeof(void*) == sizeof(void (*)()));
-    std::memcpy(reinterpret_cast<char*>(&functions) + index * sizeof function, &function, sizeof function);
+    std::memcpy(reinterpret_cast<char*>(&functions) + index * sizeof function,
+                static_cast<const void*>(&function), sizeof function);
   }
 };
 

@@ -16,7 +16,7 @@ from aliquot.mechanisms import limiter
 
 from .conftest import MIB, PROGRAMS, Limited
 
-LIMIT = 256 * MIB
+LIMIT = 64 * MIB
 CLIENTS = """
 import json, sys
 import pynvml
@@ -74,11 +74,11 @@ def test_clients_see_the_slice_and_not_the_card(on_card: Limited) -> None:
         """
         context = start()
         assert ok(driver.cuDeviceGetCount()) == 1
-        assert ok(driver.cuDeviceTotalMem(0)) == 256 * MIB
-        assert ok(driver.cuMemGetInfo()) == (256 * MIB, 256 * MIB)
-        address = ok(driver.cuMemAlloc(100 * MIB))
-        assert driver.cuMemAlloc(157 * MIB)[0] == REFUSED
-        assert ok(driver.cuMemGetInfo()) == (156 * MIB, 256 * MIB)
+        assert ok(driver.cuDeviceTotalMem(0)) == 64 * MIB
+        assert ok(driver.cuMemGetInfo()) == (64 * MIB, 64 * MIB)
+        address = ok(driver.cuMemAlloc(26 * MIB))
+        assert driver.cuMemAlloc(39 * MIB)[0] == REFUSED
+        assert ok(driver.cuMemGetInfo()) == (38 * MIB, 64 * MIB)
 
         pynvml.nvmlInit()
         assert pynvml.nvmlDeviceGetCount() == 1
@@ -86,13 +86,13 @@ def test_clients_see_the_slice_and_not_the_card(on_card: Limited) -> None:
         assert pynvml.nvmlDeviceGetIndex(card) == 0
         for version in (None, pynvml.nvmlMemory_v2):
             memory = pynvml.nvmlDeviceGetMemoryInfo(card, version=version)
-            assert (memory.total, memory.used, memory.free) == (256 * MIB, 100 * MIB, 156 * MIB), version
+            assert (memory.total, memory.used, memory.free) == (64 * MIB, 26 * MIB, 38 * MIB), version
         import os
         (process,) = pynvml.nvmlDeviceGetComputeRunningProcesses(card)
-        assert (process.pid, process.usedGpuMemory) == (os.getpid(), 100 * MIB)
+        assert (process.pid, process.usedGpuMemory) == (os.getpid(), 26 * MIB)
         assert pynvml.nvmlDeviceGetGraphicsRunningProcesses(card) == []
         ok(driver.cuMemFree(address))
-        assert ok(driver.cuMemGetInfo())[0] == 256 * MIB
+        assert ok(driver.cuMemGetInfo())[0] == 64 * MIB
         """,
     )
 
@@ -112,10 +112,10 @@ def test_the_second_card_is_limited_like_the_first(
         """
         start()
         pynvml.nvmlInit()
-        ok(driver.cuMemAlloc(200 * MIB))
-        assert driver.cuMemAlloc(57 * MIB)[0] == REFUSED
+        ok(driver.cuMemAlloc(50 * MIB))
+        assert driver.cuMemAlloc(15 * MIB)[0] == REFUSED
         card = pynvml.nvmlDeviceGetHandleByIndex(0)
-        assert pynvml.nvmlDeviceGetMemoryInfo(card).used == 200 * MIB
+        assert pynvml.nvmlDeviceGetMemoryInfo(card).used == 50 * MIB
         for look_up in (lambda: pynvml.nvmlDeviceGetHandleByIndex(1),
                         lambda: pynvml.nvmlDeviceGetHandleByUUID(sys.argv[1])):
             try:
@@ -133,7 +133,7 @@ def test_a_tenant_does_not_see_its_neighbours(
     machine: Mapping[str, str], native_dir: Path, slice_home: Path, on_card: Limited
 ) -> None:
     neighbour = make_slice(machine, native_dir, slice_home)
-    waiting = CLIENTS + "start(); ok(driver.cuMemAlloc(64 * MIB)); print(1, flush=True); sys.stdin.read()"
+    waiting = CLIENTS + "start(); ok(driver.cuMemAlloc(16 * MIB)); print(1, flush=True); sys.stdin.read()"
     with neighbour.start(waiting) as process:
         assert process.stdout
         assert process.stdout.readline() == "1\n"
@@ -145,7 +145,7 @@ def test_a_tenant_does_not_see_its_neighbours(
             card = pynvml.nvmlDeviceGetHandleByIndex(0)
             assert pynvml.nvmlDeviceGetComputeRunningProcesses(card) == []
             assert pynvml.nvmlDeviceGetMemoryInfo(card).used == 0
-            assert ok(driver.cuMemGetInfo()) == (256 * MIB, 256 * MIB)
+            assert ok(driver.cuMemGetInfo()) == (64 * MIB, 64 * MIB)
             """,
         )
         process.kill()
@@ -156,11 +156,11 @@ def test_pools_are_charged_what_they_reserve(on_card: Limited) -> None:
         on_card,
         """
         start()
-        used = lambda: 256 * MIB - ok(driver.cuMemGetInfo())[0]
+        used = lambda: 64 * MIB - ok(driver.cuMemGetInfo())[0]
         stream = ok(driver.cuStreamCreate(0))
-        address = ok(driver.cuMemAllocAsync(100 * MIB, stream))
-        assert used() == 100 * MIB
-        assert driver.cuMemAllocAsync(158 * MIB, stream)[0] == REFUSED
+        address = ok(driver.cuMemAllocAsync(26 * MIB, stream))
+        assert used() == 26 * MIB
+        assert driver.cuMemAllocAsync(40 * MIB, stream)[0] == REFUSED
         ok(driver.cuMemFreeAsync(address, stream))
         ok(driver.cuStreamSynchronize(stream))
         assert used() == 0
@@ -169,21 +169,21 @@ def test_pools_are_charged_what_they_reserve(on_card: Limited) -> None:
         keep = driver.CUmemPool_attribute.CU_MEMPOOL_ATTR_RELEASE_THRESHOLD
         ok(driver.cuMemPoolSetAttribute(pool, keep, driver.cuuint64_t(2**63)))
         for _ in range(5):
-            address = ok(driver.cuMemAllocAsync(250 * MIB, stream))
+            address = ok(driver.cuMemAllocAsync(62 * MIB, stream))
             ok(driver.cuMemFreeAsync(address, stream))
             ok(driver.cuStreamSynchronize(stream))
-            assert used() == 250 * MIB            # the pool keeps it, and it is used again without more
-        assert driver.cuMemAlloc(8 * MIB)[0] == REFUSED
+            assert used() == 62 * MIB            # the pool keeps it, and it is used again without more
+        assert driver.cuMemAlloc(4 * MIB)[0] == REFUSED
         ok(driver.cuMemPoolTrimTo(pool, 0))
         assert used() == 0
-        ok(driver.cuMemFree(ok(driver.cuMemAlloc(256 * MIB))))
+        ok(driver.cuMemFree(ok(driver.cuMemAlloc(64 * MIB))))
 
         properties = driver.CUmemPoolProps()
         properties.allocType = driver.CUmemAllocationType.CU_MEM_ALLOCATION_TYPE_PINNED
         properties.location.type = driver.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
         own = ok(driver.cuMemPoolCreate(properties))
-        address = ok(driver.cuMemAllocFromPoolAsync(60 * MIB, own, stream))
-        assert used() == 60 * MIB
+        address = ok(driver.cuMemAllocFromPoolAsync(16 * MIB, own, stream))
+        assert used() == 16 * MIB
         ok(driver.cuMemFree(address))
         ok(driver.cuMemPoolDestroy(own))
         assert used() == 0
@@ -204,12 +204,12 @@ def test_the_end_of_a_context_refunds(on_card: Limited, end: str) -> None:
         f"""
         ok(driver.cuInit(0))
         context = {made}
-        ok(driver.cuMemAlloc(200 * MIB))
-        assert ok(driver.cuMemGetInfo())[0] == 56 * MIB
+        ok(driver.cuMemAlloc(50 * MIB))
+        assert ok(driver.cuMemGetInfo())[0] == 14 * MIB
         {ending}
         start()
-        assert ok(driver.cuMemGetInfo())[0] == 256 * MIB
-        ok(driver.cuMemAlloc(256 * MIB))
+        assert ok(driver.cuMemGetInfo())[0] == 64 * MIB
+        ok(driver.cuMemAlloc(64 * MIB))
         """,
     )
 
@@ -218,9 +218,8 @@ def test_the_device_agrees_on_what_a_slice_holds(on_card: Limited, machine: Mapp
     """Large allocations are charged exactly what the device's own record says that they take."""
     waiting = """
     start()
-    sizes = [1, 2 * MIB, 3 * MIB + 1, 7 * MIB, 50 * MIB - 1]
-    before = [ok(driver.cuMemAlloc(size)) for size in sizes[1:]]
-    print(256 * MIB - ok(driver.cuMemGetInfo())[0], flush=True)
+    held = [ok(driver.cuMemAlloc(size)) for size in (2 * MIB, 3 * MIB + 1, 7 * MIB, 30 * MIB - 1)]
+    print(64 * MIB - ok(driver.cuMemGetInfo())[0], flush=True)
     sys.stdin.read()
     """
     ask = "pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).used"
@@ -228,7 +227,7 @@ def test_the_device_agrees_on_what_a_slice_holds(on_card: Limited, machine: Mapp
     with on_card.start(CLIENTS + textwrap.dedent(waiting)) as process:
         assert process.stdout
         held = int(process.stdout.readline())
-        assert held == 64 * MIB
+        assert held == (2 + 4 + 8 + 30) * MIB
         assert from_outside(machine, ask) == held == on_card.slice.usage().vram_used_bytes
         process.kill()
 

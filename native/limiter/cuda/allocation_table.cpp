@@ -17,7 +17,7 @@ std::uint64_t hash(std::uint64_t key) noexcept {
 }
 
 std::size_t home(std::uint64_t key, std::size_t capacity) noexcept {
-  return static_cast<std::size_t>(hash(key) >> 20) & (capacity - 1);
+  return static_cast<std::size_t>(hash(key) >> 20u) & (capacity - 1);
 }
 
 } // namespace
@@ -72,7 +72,7 @@ void AllocationTable::Shard::erase(Allocation* slot) noexcept {
 }
 
 AllocationTable::Shard& AllocationTable::shard_of(std::uint64_t key) noexcept {
-  return shards_[hash(key) >> 58];
+  return shards_[hash(key) >> 58u];
 }
 
 bool AllocationTable::insert(const Allocation& allocation) noexcept {

@@ -7,6 +7,10 @@
 namespace aliquot::limiter {
 namespace {
 
+// Arrays that are given their pages later.
+constexpr unsigned int kWithoutMemory =
+    unsigned{CUDA_ARRAY3D_SPARSE} | unsigned{CUDA_ARRAY3D_DEFERRED_MAPPING};
+
 template <typename Array, typename Call, typename Undo>
 CUresult array(Array* handle, const ArrayShape& shape, Call call, Undo undo) noexcept {
   std::uint64_t bytes = 0;
@@ -24,7 +28,7 @@ ArrayShape shape_of(const Descriptor* descriptor, unsigned levels) noexcept {
                    descriptor->Format, descriptor->NumChannels, levels};
   if constexpr (requires { descriptor->Depth; }) {
     shape.depth = descriptor->Depth;
-    shape.takes_memory = (descriptor->Flags & (CUDA_ARRAY3D_SPARSE | CUDA_ARRAY3D_DEFERRED_MAPPING)) == 0;
+    shape.takes_memory = (descriptor->Flags & kWithoutMemory) == 0;
   }
   return shape;
 }

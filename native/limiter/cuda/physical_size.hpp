@@ -7,7 +7,7 @@ namespace aliquot::limiter {
 
 // The driver takes device memory in blocks of 2 MiB (what cuMemGetAllocationGranularity says on every card
 // since Pascal). Allocations of at most half a block share one, in units of 512 bytes.
-inline constexpr std::uint64_t kBlockBytes = std::uint64_t{2} << 20;
+inline constexpr std::uint64_t kBlockBytes = std::uint64_t{2} << 20u;
 inline constexpr std::uint64_t kUnitBytes = 512;
 
 constexpr std::uint64_t physical_size(std::uint64_t bytes) noexcept {

@@ -69,7 +69,8 @@ CUresult VirtualMemoryBook::release(CUmemGenericAllocationHandle handle) noexcep
   if (found->second.handles == 0 && found->second.mappings != 0) {
     try {
       rename(found, next_aside_--);
-    } catch (const std::bad_alloc&) { // it keeps its number, and stays charged until it is unmapped
+    } catch (const std::bad_alloc&) {
+      return result; // it keeps its number, and stays charged until it is unmapped
     }
     return result;
   }

@@ -23,7 +23,7 @@ using aliquot::fuzz::require;
 
 namespace {
 
-constexpr std::uint64_t kLimit = std::uint64_t{1} << 30;
+constexpr std::uint64_t kLimit = std::uint64_t{1} << 30u;
 
 // The two files, mapped writable here, whatever the code under test may do with them.
 class Files {

@@ -14,8 +14,8 @@
 namespace {
 
 constexpr int kDevices = 2;
-constexpr std::uint64_t kDeviceBytes = std::uint64_t{80} << 30;
-constexpr std::uint64_t kFirstAddress = std::uint64_t{1} << 40;
+constexpr std::uint64_t kDeviceBytes = std::uint64_t{80} << 30u;
+constexpr std::uint64_t kFirstAddress = std::uint64_t{1} << 40u;
 
 std::atomic<bool> initialised{false};
 std::atomic<std::uint64_t> next_address{kFirstAddress};

@@ -14,7 +14,7 @@ namespace {
 
 constexpr unsigned kMaxAttempts = 200;
 constexpr unsigned kAttemptsBeforeSleep = 20;
-constexpr std::uint64_t kMaxSpare = std::uint64_t{64} << 20;
+constexpr std::uint64_t kMaxSpare = std::uint64_t{64} << 20u;
 constexpr std::uint64_t kSparePart = 64; // of the limit, taken along when a lease is widened
 constexpr std::uint64_t kPeakSamplePart =
     1024; // of the limit; by so much each process may miss the slice's peak

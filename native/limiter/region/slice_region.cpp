@@ -17,8 +17,9 @@ constexpr char kMountedFolder[] = "/run/aliquot/slice";
 
 // Maps the first `size` bytes of a regular file that has at least as many. A link is not followed.
 void* map_file(int folder, const char* name, std::size_t size, bool writable, const char*& problem) noexcept {
-  const int access = writable ? O_RDWR : O_RDONLY;
-  const int descriptor = ::openat(folder, name, access | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  constexpr int kReading = O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+  constexpr int kWriting = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+  const int descriptor = ::openat(folder, name, writable ? kWriting : kReading);
   if (descriptor < 0) {
     problem = errno == EACCES || errno == EPERM ? "this user may not use it" : "it is not there";
     return nullptr;

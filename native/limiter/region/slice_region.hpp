@@ -41,6 +41,6 @@ class SliceRegion {
 const char* slice_folder() noexcept;
 
 // The most that any count of bytes in the region can mean; what is larger was scribbled.
-inline constexpr std::uint64_t kMaxBytes = (std::uint64_t{1} << 48) - 1;
+inline constexpr std::uint64_t kMaxBytes = (std::uint64_t{1} << 48u) - 1;
 
 } // namespace aliquot::limiter

@@ -28,7 +28,7 @@ namespace {
 constexpr unsigned kMaxProcesses = 64;
 constexpr unsigned kMaxThreads = 16;
 constexpr unsigned kMaxHeld = 64;
-constexpr std::uint64_t kUnit = std::uint64_t{2} << 20; // what a card hands out, so that nothing is rounded
+constexpr std::uint64_t kUnit = std::uint64_t{2} << 20u; // what a card hands out, so that nothing is rounded
 constexpr double kPatienceSeconds = 10;
 
 // Shared by the parent and its workers. What a worker notes here is never more than what it really holds.
@@ -76,9 +76,9 @@ void rest(long microseconds) {
 }
 
 std::uint64_t next_random(std::uint64_t& state) {
-  state ^= state >> 12;
-  state ^= state << 25;
-  state ^= state >> 27;
+  state ^= state >> 12u;
+  state ^= state << 25u;
+  state ^= state >> 27u;
   return state * 0x2545F4914F6CDD1Du;
 }
 
@@ -273,7 +273,7 @@ int main(int count, char** arguments) {
                     static_cast<unsigned>(std::strtoul(arguments[3], nullptr, 10)),
                     static_cast<Board*>(shared)};
   const auto rounds = static_cast<unsigned>(std::strtoul(arguments[4], nullptr, 10));
-  std::uint64_t seed = std::strtoull(arguments[5], nullptr, 10) | 1;
+  std::uint64_t seed = std::strtoull(arguments[5], nullptr, 10) | 1u;
   if (storm.processes > kMaxProcesses || storm.threads > kMaxThreads || storm.limit % kUnit != 0)
     return 2;
   Outcome outcome;
