@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-UNINITIALIZED, INVALID_ARGUMENT, NOT_SUPPORTED, INSUFFICIENT_SIZE, VERSION_MISMATCH = 1, 2, 3, 7, 25
+INVALID_ARGUMENT, NOT_SUPPORTED, NOT_FOUND, INSUFFICIENT_SIZE, VERSION_MISMATCH = 2, 3, 6, 7, 25
 Nvml = Callable[..., Any]
 LIBRARY = "L = ctypes.CDLL('libnvidia-ml.so.1')\nh = n.nvmlDeviceGetHandleByIndex(0)\nu = ctypes.c_uint\n"
 
@@ -75,6 +75,15 @@ def test_foreign_handles_are_told_apart(nvml: Nvml) -> None:
         )
         == [INVALID_ARGUMENT] * 8
     )
+
+
+def test_pci_addresses_that_are_none(nvml: Nvml) -> None:
+    assert nvml(
+        LIBRARY + "d = ctypes.c_void_p()\n"
+        "texts = [b'', b':', b'10:00', b'10:00.', b'0:10:00.0x', b'1:0:10:00.0', b'fffffffff:10:00.0',\n"
+        "         b' 10:00.0', b'99:00.0', b'10:0.0']\n"
+        "result = [L.nvmlDeviceGetHandleByPciBusId_v2(text, ctypes.byref(d)) for text in texts]"
+    ) == [INVALID_ARGUMENT] * 8 + [NOT_FOUND, 0]
 
 
 def test_buffers_are_not_written_past_their_end(nvml: Nvml) -> None:

@@ -74,6 +74,8 @@ Engine::Engine(MachineRegion& region, std::uint32_t card, std::uint32_t slot, st
       slot_(slot), identity_(identity), slice_ns_(slice_ns) {}
 
 Engine::~Engine() {
+  if (disowned_)
+    return;
   if (holders_ != 0)
     pass_turn();
   flush_run();

@@ -19,7 +19,8 @@ class Engine {
   Engine(MachineRegion& region, std::uint32_t card, std::uint32_t slot, std::uint64_t identity,
          std::uint64_t slice_ns) noexcept;
 
-  ~Engine(); // a turn that is still held passes on
+  ~Engine();                                   // a turn that is still held passes on
+  void disown() noexcept { disowned_ = true; } // in a forked child: the turn is its parent's
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
@@ -55,7 +56,8 @@ class Engine {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::uint32_t holders_ = 0; // threads of this process that run under the turn
-  bool queueing_ = false;     // one of them waits in line for all
+  bool disowned_ = false;
+  bool queueing_ = false; // one of them waits in line for all
 
   std::atomic<std::uint64_t> turn_{0}; // owner word of our turn
   std::atomic<std::uint64_t> slice_end_{0};

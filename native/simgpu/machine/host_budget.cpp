@@ -121,10 +121,11 @@ HostMemory read_host_memory() noexcept {
     return memory;
   memory.total = field_kib(text, "MemTotal:");
   memory.available = field_kib(text, "MemAvailable:");
+  const HostMemory host = memory;
   try {
     apply_cgroups(memory);
   } catch (...) {
-    // Out of memory for a path: the host's figures stand.
+    return host; // no memory for a path: the host's figures stand
   }
   return memory;
 }

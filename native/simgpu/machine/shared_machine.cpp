@@ -77,8 +77,8 @@ SharedMachine::~SharedMachine() {
     return;
   if (!guard_.same_process()) {
     // A child's copy: the turns and the slot are its parent's.
-    for (auto& engine : engines_)
-      static_cast<void>(engine.release());
+    for (const auto& engine : engines_)
+      engine->disown();
     return;
   }
   engines_.clear();

@@ -1,10 +1,12 @@
 // Counting cards and finding them by index, UUID, PCI address or serial number.
-#include <cstdio>
-#include <cstdlib>
+#include <algorithm>
+#include <charconv>
 #include <cstring>
 #include <string>
+#include <string_view>
 
-#include "native/simgpu/nvml/names.hpp"
+#include "native/simgpu/machine/card_text.hpp"
+#include "native/simgpu/nvml/serial.hpp"
 #include "native/simgpu/nvml/session.hpp"
 
 using namespace aliquot::simgpu::nvml;
@@ -26,15 +28,27 @@ struct PciAddress {
   unsigned int domain = 0, bus = 0, device = 0;
 };
 
+// A hexadecimal number and the character behind it; `text` moves past both. '\0' as that character is the
+// end.
+bool take_hex(std::string_view& text, char behind, unsigned int& number) noexcept {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number, 16);
+  if (error != std::errc())
+    return false;
+  text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+  if (behind == '\0')
+    return text.empty();
+  if (!text.starts_with(behind))
+    return false;
+  text.remove_prefix(1);
+  return true;
+}
+
 // "domain:bus:device.function" or "bus:device.function", in hexadecimal.
-bool parse_pci(const char* text, PciAddress& address) noexcept {
+bool parse_pci(std::string_view text, PciAddress& address) noexcept {
+  const bool has_domain = std::count(text.begin(), text.end(), ':') == 2;
   unsigned int function = 0;
-  char rest;
-  if (std::sscanf(text, "%x:%x:%x.%x%c", &address.domain, &address.bus, &address.device, &function, &rest) ==
-      4)
-    return true;
-  address.domain = 0;
-  return std::sscanf(text, "%x:%x.%x%c", &address.bus, &address.device, &function, &rest) == 3;
+  return (!has_domain || take_hex(text, ':', address.domain)) && take_hex(text, ':', address.bus) &&
+         take_hex(text, '.', address.device) && take_hex(text, '\0', function);
 }
 
 } // namespace
@@ -67,8 +81,9 @@ ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetHandleByIndex(unsigned int index, nvmlD
 
 ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetHandleByUUID(const char* uuid, nvmlDevice_t* device) {
   return on_machine({uuid, device}, [&](Machine& machine) {
-    return find_card(machine, device,
-                     [&](const Card& card, std::uint32_t) { return uuid_text(card) == uuid; });
+    return find_card(machine, device, [&](const Card& card, std::uint32_t) {
+      return aliquot::simgpu::machine::uuid_text(card) == uuid;
+    });
   });
 }
 
@@ -81,7 +96,8 @@ ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetHandleByUUIDV(const nvmlUUID_t* uuid, n
       return NVML_ERROR_INVALID_ARGUMENT;
     return find_card(machine, device, [&](const Card& card, std::uint32_t) {
       return binary ? std::memcmp(card.uuid, uuid->value.bytes, sizeof card.uuid) == 0
-                    : std::strncmp(uuid_text(card).c_str(), uuid->value.str, sizeof uuid->value.str) == 0;
+                    : std::strncmp(aliquot::simgpu::machine::uuid_text(card).c_str(), uuid->value.str,
+                                   sizeof uuid->value.str) == 0;
     });
   });
 }

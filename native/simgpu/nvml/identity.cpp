@@ -2,19 +2,11 @@
 #include <cstdio>
 #include <cstring>
 
-#include "native/simgpu/nvml/names.hpp"
+#include "native/simgpu/machine/card_text.hpp"
+#include "native/simgpu/nvml/serial.hpp"
 #include "native/simgpu/nvml/session.hpp"
 
 namespace aliquot::simgpu::nvml {
-
-std::string uuid_text(const Card& card) {
-  const std::uint8_t* u = card.uuid;
-  char text[48];
-  std::snprintf(text, sizeof text, "GPU-%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
-                u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14],
-                u[15]);
-  return text;
-}
 
 std::string serial_text(const Card& card) {
   std::uint64_t number;
@@ -37,7 +29,7 @@ constexpr unsigned int kBaseClass = 0x03,
                        kSubClass = 0x02; // display controller, 3D (PCI Code and ID Assignment)
 
 void write_bus_id(const Card& card, char (&text)[32]) {
-  std::snprintf(text, sizeof text, "%08X:%02X:%02X.0", card.pci_domain, card.pci_bus, card.pci_device);
+  std::snprintf(text, sizeof text, "%s", machine::bus_id_text(card).c_str());
 }
 
 nvmlPciInfo_t pci_info(const Card& card) {
@@ -89,8 +81,9 @@ ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t device, char* name, u
 }
 
 ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char* uuid, unsigned int length) {
-  return on_card(device, {uuid},
-                 [&](const View& view) { return give_text(uuid_text(view.card), uuid, length); });
+  return on_card(device, {uuid}, [&](const View& view) {
+    return give_text(aliquot::simgpu::machine::uuid_text(view.card), uuid, length);
+  });
 }
 
 ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetSerial(nvmlDevice_t device, char* serial, unsigned int length) {

@@ -23,6 +23,7 @@ std::vector<OnCard> processes_on(const View& view) {
     if (record.card == view.index)
       bytes[static_cast<unsigned int>(record.pid)] += record.vram_bytes;
   std::vector<OnCard> result;
+  result.reserve(bytes.size());
   for (const auto& [pid, held] : bytes)
     result.push_back({pid, held});
   return result;

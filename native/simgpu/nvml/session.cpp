@@ -1,6 +1,7 @@
 #include "native/simgpu/nvml/session.hpp"
 
 #include <mutex>
+#include <new>
 #include <string>
 
 #include "native/common/log.hpp"
@@ -8,7 +9,7 @@
 namespace aliquot::simgpu::nvml {
 namespace {
 
-// Trivially destructible state: programs ask after static destructors have run.
+// Never destroyed: programs ask after static destructors have run.
 struct Session {
   std::mutex mutex;
   unsigned int references = 0;
@@ -16,7 +17,8 @@ struct Session {
 };
 
 Session& session() noexcept {
-  static Session* const value = new Session;
+  alignas(Session) static unsigned char storage[sizeof(Session)];
+  static Session* const value = new (storage) Session;
   return *value;
 }
 

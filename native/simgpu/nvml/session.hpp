@@ -39,11 +39,17 @@ struct View {
   const CardModel& model;
 };
 
-using Outputs = std::initializer_list<const void*>;
+// Where an answer goes, of whatever type: only whether the caller gave a place.
+struct Output {
+  bool missing;
+  template <typename Value>
+  Output(Value* place) noexcept : missing(place == nullptr) {}
+};
+using Outputs = std::initializer_list<Output>;
 
 inline bool any_missing(Outputs outputs) noexcept {
-  for (const void* output : outputs)
-    if (output == nullptr)
+  for (const Output& output : outputs)
+    if (output.missing)
       return true;
   return false;
 }

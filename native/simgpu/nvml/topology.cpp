@@ -14,7 +14,7 @@ constexpr nvmlGpuTopologyLevel_t kBetweenCards = NVML_TOPOLOGY_HOSTBRIDGE;
 
 // Runs `answer` with both cards' indices.
 template <typename Answer>
-nvmlReturn_t on_pair(nvmlDevice_t first, nvmlDevice_t second, const void* output, Answer&& answer) {
+nvmlReturn_t on_pair(nvmlDevice_t first, nvmlDevice_t second, Output output, Answer&& answer) {
   return on_card(first, {output}, [&](const View& view) {
     std::uint32_t other;
     if (!card_of(second, view.machine, other))

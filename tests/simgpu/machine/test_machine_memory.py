@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import struct
@@ -14,6 +15,8 @@ import pytest
 
 GIB = 1 << 30
 T4_GIB = 15  # NVML on a T4 reports 15360 MiB
+ROUNDS = int(os.environ.get("ALIQUOT_TEST_ROUNDS", "60"))
+"""Kills in the storm; a thousand take about half a minute."""
 
 
 @pytest.mark.sanitized
@@ -87,7 +90,7 @@ def test_eight_processes_killed_at_random_leave_nothing(probe: Any, show: Any) -
     churners = [probe() for _ in range(8)]
     for seed, churner in enumerate(churners):
         churner.send("churn", seed)
-    for turn in range(60):
+    for turn in range(ROUNDS):
         victim = rng.randrange(8)
         time.sleep(rng.uniform(0, 0.04))
         churners[victim].kill()

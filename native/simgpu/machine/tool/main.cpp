@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "native/simgpu/machine/card_text.hpp"
 #include "native/simgpu/machine/home.hpp"
 #include "native/simgpu/machine/machine.hpp"
 #include "native/simgpu/machine/machine_files.hpp"
@@ -37,24 +38,6 @@ struct Arguments {
 int fail(const std::string& message, int status = 1) {
   std::fprintf(stderr, "aliquot: %s\n", message.c_str());
   return status;
-}
-
-std::string uuid_text(const Card& card) {
-  std::string text = "GPU-";
-  for (int i = 0; i < 16; ++i) {
-    char hex[4];
-    std::snprintf(hex, sizeof hex, "%02x", card.uuid[i]);
-    text += hex;
-    if (i == 3 || i == 5 || i == 7 || i == 9)
-      text += '-';
-  }
-  return text;
-}
-
-std::string bus_id(const Card& card) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%08X:%02X:%02X.0", card.pci_domain, card.pci_bus, card.pci_device);
-  return text;
 }
 
 std::shared_ptr<Machine> look(int& exit_status) {
@@ -97,7 +80,7 @@ void write_card(JsonWriter& json, Machine& machine, std::uint32_t index) {
   json.string("uuid", uuid_text(card));
   json.string("name", card.name);
   json.string("model", card.model->key);
-  json.string("pci_bus_id", bus_id(card));
+  json.string("pci_bus_id", bus_id_text(card));
   json.string("compute_capability",
               std::to_string(card.model->compute_major) + "." + std::to_string(card.model->compute_minor));
   json.number("fp16_gflops", card.model->fp16_gflops);
