@@ -40,7 +40,8 @@ REFUSED = driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY
 @pytest.fixture
 def machine(simgpu_env: Mapping[str, str]) -> dict[str, str]:
     """A simulated machine of two cards, seen from outside any slice."""
-    return {**simgpu_env, "ALIQUOT_SIMGPU": "h100,t4", "PYTHONPATH": str(PROGRAMS)}
+    settings = {"ALIQUOT_SIMGPU": "h100,t4", "ALIQUOT_SIMGPU_HOST_BYTES": "64GiB"}  # little of it is touched
+    return {**simgpu_env, **settings, "PYTHONPATH": str(PROGRAMS)}
 
 
 def make_slice(machine: Mapping[str, str], native_dir: Path, home: Path, device: int | str = 0) -> Limited:

@@ -1,24 +1,24 @@
 """Slices of one machine's cards: made, read, changed and removed.
 
-A slice is a folder of shared memory that states what a program and its children may use of a card (`limits`)
-and in which their processes account for what they use (`account`). The limiter inside those processes obeys
-it; this package is the other side. It starts no program and loads no driver: `aliquot.mechanisms.limiter`
-gives the environment that puts a program on a slice.
+A slice is a folder of shared memory that states what a program and its children may use of a card (`limits`) and
+in which their processes account for what they use (`account`). The limiter inside those processes obeys it; this
+package is the other side. It starts no program and loads no driver: `aliquot.mechanisms.limiter` gives the
+environment that puts a program on a slice.
 
-    from aliquot.limits import Slice
-
-    with Slice.create(vram_bytes=2 * 2**30, device="GPU-...", driver=Path(".../libcuda.so.1")) as slice_:
-        ...                                          # run programs on it
-        slice_.usage().vram_used_bytes               # live, over all of its processes
-        slice_.set_vram_limit(3 * 2**30)             # in force with the next allocation
-    # leaving the block removes it
+    with Slice.create(vram_bytes=2 * 2**30, device="GPU-...", driver=Path(".../libcuda.so.1")) as made:
+        ...                                    # run programs on it
+        made.usage().vram_used_bytes           # live, over all of its processes
+        made.set_vram_limit(3 * 2**30)         # in force with the next allocation
+                                               # leaving the block removes it
 
 Signatures:
 
-    Slice.create(*, vram_bytes, device=0, driver=None, nvml=None, name="", home=None, tenant_uid=None)
-    Slice.create_on(limits, *, driver=None, nvml=None, name="", home=None, tenant_uid=None)    # several
-    devices Slice.open(path)          Slice.all(home=None)        slice_.path     slice_.name slice_.limits()
-    slice_.set_vram_limit(vram_bytes, *, index=0) slice_.usage()            slice_.remove()
+    Slice.create(*, vram_bytes, device=0, driver=None, nvml=None, name="", home=None, tenant_uid=None,
+                 allow_unlisted=False)
+    Slice.create_on(limits, *, ...)            # several devices; the rest as for create
+    Slice.open(path)      Slice.all(home=None)
+    made.path   made.name   made.limits()   made.set_vram_limit(vram_bytes, *, index=0)
+    made.usage()          made.remove()
 
 Errors are `aliquot.errors.InvalidValueError` and those of `aliquot.limits.errors`, each with a stable code.
 """

@@ -35,13 +35,22 @@ def parse_uuid(text: str) -> uuid.UUID:
         ) from None
 
 
-def new_limits(limits: Sequence[DeviceLimit], *, name: str, driver: Path | None, nvml: Path | None) -> bytes:
+def new_limits(
+    limits: Sequence[DeviceLimit],
+    *,
+    name: str,
+    driver: Path | None,
+    nvml: Path | None,
+    allow_unlisted: bool = False,
+) -> bytes:
     """The content of the file `limits`. Raises `InvalidValueError`."""
     layout = load()
     shape = layout.structures["Limits"]
     content = _new_file(shape, layout.text("limits_magic"))
     _HALF.pack_into(content, shape.offset("device_count"), len(limits))
     _WORD.pack_into(content, shape.offset("generation"), 1)
+    flags = layout.number("flag_allow_unlisted") if allow_unlisted else 0
+    _WORD.pack_into(content, shape.offset("flags"), flags)
     _put_text(content, shape, "name", name)
     _put_text(content, shape, "driver_path", _path_text(driver))
     _put_text(content, shape, "nvml_path", _path_text(nvml))

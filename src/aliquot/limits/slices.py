@@ -57,19 +57,29 @@ class Slice:
         name: str = "",
         home: Path | None = None,
         tenant_uid: int | None = None,
+        allow_unlisted: bool = False,
     ) -> Slice:
         """Makes a slice of one device.
 
         `device` is a UUID (`GPU-...`) or the card's number on this machine. `driver` and `nvml` are the
         libcuda.so.1 and libnvidia-ml.so.1 that its programs reach; without them the limiter searches as the
         loader would. `tenant_uid` is the user whose programs account in it, if that is another one (needs
-        root).
+        root). `allow_unlisted` lets programs have driver functions that are newer than the limiter, and
+        therefore are not limited.
 
         Raises `InvalidValueError`, `SliceExistsError` for a name in use, `SliceAccessError` for an unsafe
         `home`.
         """
         limit = DeviceLimit(vram_bytes=vram_bytes, device=device)
-        return cls.create_on([limit], driver=driver, nvml=nvml, name=name, home=home, tenant_uid=tenant_uid)
+        return cls.create_on(
+            [limit],
+            driver=driver,
+            nvml=nvml,
+            name=name,
+            home=home,
+            tenant_uid=tenant_uid,
+            allow_unlisted=allow_unlisted,
+        )
 
     @classmethod
     def create_on(
@@ -81,12 +91,15 @@ class Slice:
         name: str = "",
         home: Path | None = None,
         tenant_uid: int | None = None,
+        allow_unlisted: bool = False,
     ) -> Slice:
         """A slice of several devices, in the order in which its programs shall see them; see `create`."""
         name = name or f"slice-{secrets.token_hex(6)}"
         _check_name(name)
         _check_limits(limits)
-        content = records.new_limits(limits, name=name, driver=driver, nvml=nvml)
+        content = records.new_limits(
+            limits, name=name, driver=driver, nvml=nvml, allow_unlisted=allow_unlisted
+        )
         home = _safe_home(home or default_home())
         path = home / name
         unfinished = home / f".{name}.{secrets.token_hex(6)}"
