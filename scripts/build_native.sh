@@ -25,6 +25,16 @@ fi
 "$bin/ninja" -C "$build" --quiet
 rm -rf "$install.new"
 "$bin/cmake" --install "$build" --prefix "$install.new" >/dev/null
-# A whole new folder takes the old one's place: running programs keep the files they have mapped.
-rm -rf "$install"
-if [ -d "$install.new" ]; then mv "$install.new" "$install"; fi
+
+# Each new file takes the old one's place at once: programs that start meanwhile find one or the other, and running
+# programs keep the files that they have mapped.
+mkdir -p "$install.new" "$install"
+(cd "$install.new" && find . -type f) >"$build/installed.txt"
+while IFS= read -r file; do
+  mkdir -p "$install/$(dirname "$file")"
+  mv -f "$install.new/$file" "$install/$file"
+done <"$build/installed.txt"
+(cd "$install" && find . -type f) | while IFS= read -r file; do
+  grep -qxF "$file" "$build/installed.txt" || rm -f "$install/$file"
+done
+rm -rf "$install.new"

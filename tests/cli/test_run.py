@@ -54,7 +54,7 @@ def test_memory_beyond_the_share_is_refused_with_the_drivers_own_error(aliquot: 
 
 def test_the_summary_tells_what_was_used(aliquot: Run, tmp_path: Path) -> None:
     done = run_probe(aliquot, "1Gi", "alloc=64", "copy=2", "status=9", before=("--json", "summary.json"))
-    assert done.returncode == 9
+    assert done.returncode == 9, done.stderr
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["status"] == 9
     assert summary["signal"] is None
