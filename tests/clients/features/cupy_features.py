@@ -109,7 +109,7 @@ def check_elementwise_kernel():
 
 
 def check_reduction_kernel():
-    kernel = cupy.ReductionKernel("T x", "T y", "x * x", "a + b", "y = sqrt(a)", "0", "norm")
+    kernel = cupy.ReductionKernel("T x", "T y", "x * x", "a + b", "y = sqrt(a)", "0", "length")
     a = np.arange(900.0).reshape(30, 30)
     close(kernel(cupy.asarray(a), axis=1), np.sqrt((a * a).sum(axis=1)), 1e-14)
 
