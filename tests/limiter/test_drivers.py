@@ -13,6 +13,8 @@ from aliquot.mechanisms import limiter
 
 from .conftest import MIB, PROGRAMS, Limited, plain_environment
 
+pytestmark = pytest.mark.sanitized
+
 
 @pytest.fixture(scope="session")
 def odd_driver(native_build: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -6,6 +6,8 @@ import pytest
 
 from .conftest import LIMIT, MIB, Limited
 
+pytestmark = pytest.mark.sanitized
+
 
 def test_the_limit_is_exact_to_the_byte(limited: Limited) -> None:
     limited.run(

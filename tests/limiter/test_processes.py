@@ -18,6 +18,8 @@ from aliquot.limits.processes import unpack_owner
 
 from .conftest import LIMIT, MIB, Limited
 
+pytestmark = pytest.mark.sanitized
+
 HOLDER = """
 cuda = Cuda().start()
 for _ in range(int(sys.argv[2])):

@@ -1,9 +1,9 @@
 """Slices of one machine's cards: made, read, changed and removed.
 
-A slice is a folder of shared memory that states what a program and its children may use of a card (`limits`) and
-in which their processes account for what they use (`account`). The limiter inside those processes obeys it; this
-package is the other side. It starts no program and loads no driver: `aliquot.mechanisms.limiter` gives the
-environment that puts a program on a slice.
+A slice is a folder of shared memory. Its file `limits` states what a program and its children may use of a
+card, and in `account` their processes account for what they use. The limiter inside those processes obeys it;
+this package is the other side. It starts no program and loads no driver: `aliquot.mechanisms.limiter` gives
+the environment that puts a program on a slice.
 
     with Slice.create(vram_bytes=2 * 2**30, device="GPU-...", driver=Path(".../libcuda.so.1")) as made:
         ...                                    # run programs on it
