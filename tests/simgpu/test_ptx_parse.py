@@ -146,6 +146,8 @@ def test_float_literals(ptx_dump) -> None:
         (".const[3] .u32 x = 1;", 4, 4, [1, 0, 0, 0]),
         (".global .attribute(.managed) .align 4 .b8 x[8];", 8, 4, []),
         (".global .b128 x;", 16, 16, []),
+        (".global .b128 x = -2;", 16, 16, [254, *[255] * 15]),
+        (".global .b128 x = 0xFFFFFFFFFFFFFFFE;", 16, 16, [254, *[255] * 7, *[0] * 8]),
     ],
 )
 def test_variables(ptx_dump, declaration: str, size: int, alignment: int, initial: list[int]) -> None:

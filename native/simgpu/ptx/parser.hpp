@@ -109,7 +109,7 @@ class Parser {
   void initialiser_element(Filling& filling);
   void initialiser_string(Filling& filling);
   void opaque_initialiser();
-  void store(Filling& filling, std::uint64_t bits);
+  void store(Filling& filling, std::uint64_t bits, bool negative = false);
   Relocation relocation(Filling& filling);
   std::uint64_t element_bits(const Constant& constant, Type type) const;
   void check_room(const Filling& filling, std::uint64_t elements) const;

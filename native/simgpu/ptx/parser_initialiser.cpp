@@ -89,7 +89,8 @@ void Parser::check_room(const Filling& filling, std::uint64_t elements) const {
     fail("initial values take more than " + std::to_string(limits_.initialiser_bytes) + " bytes");
 }
 
-void Parser::store(Filling& filling, std::uint64_t bits) {
+// `negative`: the sign goes on in elements of 128 bits.
+void Parser::store(Filling& filling, std::uint64_t bits, bool negative) {
   check_room(filling, 1);
   std::vector<std::uint8_t>& bytes = filling.variable.initial;
   const std::size_t at = filling.cursor * filling.element_bytes;
@@ -99,7 +100,7 @@ void Parser::store(Filling& filling, std::uint64_t bits) {
     bytes.resize(end);
   }
   std::memcpy(bytes.data() + at, &bits, std::min<std::size_t>(filling.element_bytes, sizeof bits));
-  if (filling.element_bytes > sizeof bits && static_cast<std::int64_t>(bits) < 0)
+  if (filling.element_bytes > sizeof bits && negative)
     std::memset(bytes.data() + at + sizeof bits, 0xFF, filling.element_bytes - sizeof bits);
   ++filling.cursor;
 }
@@ -136,7 +137,9 @@ void Parser::initialiser_element(Filling& filling) {
   } else {
     value = constant();
   }
-  store(filling, element_bits(value, filling.variable.type));
+  const bool negative =
+      value.value.kind == Immediate::Kind::Int && !value.is_unsigned && value.value.bits >> 63 != 0;
+  store(filling, element_bits(value, filling.variable.type), negative);
 }
 
 // "abc" in an array of bytes: its characters as they stand, with C's single-letter escapes.
