@@ -95,13 +95,15 @@ def main() -> int:
     todo = [file for file in known if prints[file] not in passed]
     failed = 0
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        for file, status, text in pool.map(lambda each: check(each, STATE), todo):
-            if status == 0:
-                passed.add(prints[file])
-            else:
-                failed += 1
-                print(text.strip() or f"{file}: clang-tidy ended with {status}", file=sys.stderr)
-    passed_file.write_text(json.dumps(sorted(passed & set(prints.values()))), encoding="utf-8")
+        try:
+            for file, status, text in pool.map(lambda each: check(each, STATE), todo):
+                if status == 0:
+                    passed.add(prints[file])
+                else:
+                    failed += 1
+                    print(text.strip() or f"{file}: clang-tidy ended with {status}", file=sys.stderr)
+        finally:
+            passed_file.write_text(json.dumps(sorted(passed & set(prints.values()))), encoding="utf-8")
     print(f"clang-tidy: {len(known)} files, {len(todo)} looked at, {failed} with findings")
     return 1 if failed else 0
 
