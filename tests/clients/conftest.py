@@ -196,6 +196,21 @@ def on_share(card: Card) -> Example:
 
 
 @pytest.fixture
+def feature_on_share(request: pytest.FixtureRequest, on_share: Example) -> Example:
+    """Runs one feature of the module's FEATURES script inside `aliquot run`; fails unless it holds there."""
+
+    def run(name: str, *, vram: str = "300Mi") -> subprocess.CompletedProcess[str]:
+        folder = HERE / "features"
+        done = on_share(
+            sys.executable, folder / "run.py", folder / f"{request.module.FEATURES}.py", name, vram=vram
+        )
+        assert f'"name": "{name}", "failure": null' in done.stdout, done.stdout + done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture
 def example_on_share(on_share: Example, tmp_path: Path) -> Example:
     """Runs a program of `examples/` inside `aliquot run`; fails unless both end well."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 FEATURES = "bindings_features"
 
 
@@ -19,3 +21,17 @@ def test_greedy_is_refused_on_a_share(example_on_share):
     assert "what it holds still works" in done.stdout
     got = int(done.stdout.split("got ")[1].split(" MiB")[0])
     assert 0 < got <= 300
+
+
+def test_is_refused_more_than_its_share(feature_on_share):
+    done = feature_on_share("out_of_memory")
+    assert "refused" in done.stderr
+
+
+def test_greedy_harms_nobody(example_on_share):
+    """Both sit on one card; the other one compares what it computes with NumPy."""
+    with ThreadPoolExecutor() as pool:
+        other = pool.submit(example_on_share, "fluid", "--size", 32, "--steps", 20)
+        greedy = example_on_share("greedy", "--ask", 1024, "--piece", 64, vram="300Mi")
+        assert "CUDA_ERROR_OUT_OF_MEMORY" in greedy.stdout
+        assert "checked against NumPy" in other.result().stdout

@@ -15,3 +15,8 @@ def test_example(example):
 
 def test_example_on_a_share(example_on_share):
     example_on_share("fluid", "--size", 32, "--steps", 6)
+
+
+def test_is_refused_more_than_its_share(feature_on_share):
+    done = feature_on_share("out_of_memory")
+    assert "refused" in done.stderr

@@ -22,3 +22,8 @@ def test_example(example, bodies):
 
 def test_example_on_a_share(example_on_share):
     example_on_share("nbody", "--size", 192, "--steps", 4)
+
+
+def test_is_refused_more_than_its_share(feature_on_share):
+    done = feature_on_share("out_of_memory")
+    assert "refused" in done.stderr

@@ -1,4 +1,4 @@
-"""Runs every function `check_*` of a script, in order, and prints one line of JSON about each."""
+"""Runs the functions `check_*` of a script, all or those named, and prints one line of JSON about each."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import sys
 import traceback
 
 
-def main(script: str) -> int:
+def main(script: str, *wanted: str) -> int:
     """Status 0 if every feature holds."""
     failed = 0
     for name, check in list(runpy.run_path(script).items()):
-        if not name.startswith("check_"):
+        feature = name.removeprefix("check_")
+        if feature == name or (wanted and feature not in wanted):
             continue
         failure = None
         try:
@@ -20,10 +21,10 @@ def main(script: str) -> int:
         except Exception:  # noqa: BLE001  whatever the client raises is the answer
             failure = traceback.format_exc()
             failed += 1
-        report = {"name": name.removeprefix("check_"), "failure": failure}
+        report = {"name": feature, "failure": failure}
         print(f"\nfeature: {json.dumps(report)}", flush=True)
     return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))
