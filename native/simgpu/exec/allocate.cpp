@@ -1,7 +1,7 @@
 // Rows to frame offsets: live ranges over the laid-out code, then a linear scan.
 //
-// A live range is one interval of positions. Each lane owns its column of a row and writes only its own lanes,
-// so what is live for a thread is what counts, whatever other threads of the warp do meanwhile.
+// A live range is one interval of positions. Each lane owns its column of a row and writes only its own
+// lanes, so what is live for a thread is what counts, whatever other threads of the warp do meanwhile.
 #include <algorithm>
 #include <map>
 
@@ -67,8 +67,8 @@ class Liveness {
     return info.kind == RowInfo::Kind::Virtual && !info.whole;
   }
 
-  // Rows that occur in more than one block; the rest live inside theirs. A parameter's words are written piece
-  // by piece, which no kill describes: across blocks they get the whole function.
+  // Rows that occur in more than one block; the rest live inside theirs. A parameter's words are written
+  // piece by piece, which no kill describes: across blocks they get the whole function.
   void find_shared_rows() {
     std::vector<std::uint32_t> home(code_.rows.size(), ~0u);
     index_.assign(code_.rows.size(), ~0u);
@@ -245,13 +245,14 @@ class Scan {
   void count(const RowInfo& info, int sign) {
     if (info.kind == RowInfo::Kind::Constant)
       return;
-    std::uint32_t registers = info.type == Class::Pred ? 0 : std::max(1u, row_bytes(info.type, info.words) / 128);
+    std::uint32_t registers =
+        info.type == Class::Pred ? 0 : std::max(1u, row_bytes(info.type, info.words) / 128);
     now_ = sign > 0 ? now_ + registers : now_ - registers;
     most_ = std::max(most_, now_);
   }
 
   std::uint32_t fresh(std::uint32_t bytes) {
-    if (bytes < 64) {  // predicates share a line
+    if (bytes < 64) { // predicates share a line
       if (small_left_ == 0) {
         small_ = fresh(64);
         small_left_ = 16;
@@ -270,16 +271,16 @@ class Scan {
   static constexpr std::uint32_t kMostFrame = 64u << 20;
   Lowered& code_;
   std::vector<Interval> ranges_;
-  std::multimap<std::uint32_t, RowId> live_;  // by end
+  std::multimap<std::uint32_t, RowId> live_; // by end
   std::map<std::uint32_t, std::vector<std::uint32_t>> free_;
   std::uint32_t used_ = 0, small_ = 0, small_left_ = 0, now_ = 0, most_ = 0;
 };
 
-}  // namespace
+} // namespace
 
 void allocate(Lowered& lowered) {
   std::vector<Interval> ranges = Liveness(lowered).run();
   Scan(lowered, std::move(ranges)).run();
 }
 
-}  // namespace aliquot::simgpu::exec
+} // namespace aliquot::simgpu::exec

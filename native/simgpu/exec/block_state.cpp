@@ -7,7 +7,9 @@
 
 namespace aliquot::simgpu::exec {
 
-void AlignedDelete::operator()(char* memory) const noexcept { std::free(memory); }
+void AlignedDelete::operator()(char* memory) const noexcept {
+  std::free(memory);
+}
 
 AlignedBytes aligned_bytes(std::size_t size) noexcept {
   void* memory = nullptr;
@@ -30,7 +32,7 @@ void write_row(char* rows, std::uint32_t offset, std::uint8_t width, const std::
   for (unsigned lane = 0; lane < 32; ++lane)
     std::memcpy(to + lane * part, &values[lane], part);
   if (width == 16)
-    std::memset(to + 256, 0, 256);  // the high halves of 128-bit constants
+    std::memset(to + 256, 0, 256); // the high halves of 128-bit constants
 }
 
 namespace {
@@ -66,7 +68,7 @@ bool changes_by_block(const LaunchRow& row) {
   return !row.parameter && which >= Special::CtaidX && which <= Special::CtaidZ;
 }
 
-}  // namespace
+} // namespace
 
 bool BlockState::set_up(const Launch& new_launch, const CompiledProgram& new_program) {
   launch = &new_launch;
@@ -77,11 +79,12 @@ bool BlockState::set_up(const Launch& new_launch, const CompiledProgram& new_pro
   threads = launch->block.x * launch->block.y * launch->block.z;
   std::uint32_t warp_count = (threads + 31) / 32;
   static_shared = (info.static_shared_bytes + 15) & ~15u;
-  shared_bytes = (launch->dynamic_shared_bytes ? static_shared : info.static_shared_bytes) + launch->dynamic_shared_bytes;
+  shared_bytes = (launch->dynamic_shared_bytes ? static_shared : info.static_shared_bytes) +
+                 launch->dynamic_shared_bytes;
   local_stride = kernel->local_bytes;
   frame_stride = sizeof(FrameHeader) + function.frame_bytes;
   frame_stride = (frame_stride + 127) & ~std::size_t{127};
-  constexpr std::size_t slack = 128;  // that loads may read, never use, behind the last byte (ops_memory.cpp)
+  constexpr std::size_t slack = 128; // that loads may read, never use, behind the last byte (ops_memory.cpp)
   frames = aligned_bytes(frame_stride * warp_count);
   shared = aligned_bytes(shared_bytes + slack);
   local = {static_cast<char*>(std::calloc(std::size_t{local_stride} * warp_count * 32 + slack, 1)),
@@ -154,4 +157,4 @@ void BlockState::free_frame(FrameHeader* frame) {
   free = frame;
 }
 
-}  // namespace aliquot::simgpu::exec
+} // namespace aliquot::simgpu::exec

@@ -1,5 +1,5 @@
-// A block under way: its warps, their groups of lanes, frames, shared and local memory. All of it is data, so a
-// block can be left at any step budget and taken up again by another host thread.
+// A block under way: its warps, their groups of lanes, frames, shared and local memory. All of it is data, so
+// a block can be left at any step budget and taken up again by another host thread.
 #pragma once
 
 #include <array>
@@ -20,11 +20,15 @@ struct alignas(128) FrameHeader {
   const Function* function;
   FrameHeader* next_free;
   std::uint32_t depth;
-  std::uint32_t local_base;   // byte offset in each thread's local memory
-  std::uint32_t live;         // lanes that have neither returned nor exited
+  std::uint32_t local_base; // byte offset in each thread's local memory
+  std::uint32_t live;       // lanes that have neither returned nor exited
 };
-inline FrameHeader* header_of(char* rows) { return reinterpret_cast<FrameHeader*>(rows) - 1; }
-inline char* rows_of(FrameHeader* frame) { return reinterpret_cast<char*>(frame + 1); }
+inline FrameHeader* header_of(char* rows) {
+  return reinterpret_cast<FrameHeader*>(rows) - 1;
+}
+inline char* rows_of(FrameHeader* frame) {
+  return reinterpret_cast<char*>(frame + 1);
+}
 
 // Lanes of a warp that are at the same place.
 struct Group {
@@ -33,7 +37,7 @@ struct Group {
   char* rows;
   std::uint32_t mask;
   State state;
-  std::uint32_t which;        // barrier number, or members of the warp-wide operation
+  std::uint32_t which; // barrier number, or members of the warp-wide operation
   std::uint64_t wake_ns;
 };
 
@@ -41,14 +45,14 @@ struct Warp {
   std::array<Group, 32> groups;
   std::uint32_t group_count;
   std::uint32_t index;
-  std::uint32_t live;         // lanes that have not exited
-  std::uint32_t turn;         // for taking turns between groups that spin
+  std::uint32_t live; // lanes that have not exited
+  std::uint32_t turn; // for taking turns between groups that spin
   bool spinning;
   bool fair;
 };
 
 struct BarrierState {
-  std::uint32_t arrived, expected;  // expected 0: all live threads
+  std::uint32_t arrived, expected; // expected 0: all live threads
   std::uint32_t count, all, any;
   std::uint32_t result;
   std::uint8_t kind;
@@ -59,7 +63,7 @@ struct AlignedDelete {
   void operator()(char* memory) const noexcept;
 };
 using AlignedBytes = std::unique_ptr<char, AlignedDelete>;
-AlignedBytes aligned_bytes(std::size_t size) noexcept;  // null where the host has none
+AlignedBytes aligned_bytes(std::size_t size) noexcept; // null where the host has none
 
 struct BlockState {
   const Launch* launch = nullptr;
@@ -69,7 +73,7 @@ struct BlockState {
   std::uint32_t block[3] = {};
   std::uint32_t threads = 0;
   std::uint32_t live_threads = 0;
-  std::uint32_t cursor = 0;           // the warp to run next
+  std::uint32_t cursor = 0; // the warp to run next
   std::uint32_t sm = 0;
   std::vector<Warp> warps;
   AlignedBytes frames;
@@ -79,7 +83,7 @@ struct BlockState {
   std::unique_ptr<char, void (*)(void*)> local{nullptr, nullptr};
   std::uint32_t local_stride = 0;
   std::array<BarrierState, kBarriers> barriers{};
-  std::vector<FrameHeader*> free_frames;      // by function
+  std::vector<FrameHeader*> free_frames; // by function
   std::vector<AlignedBytes> call_frames;
   std::size_t call_frame_bytes = 0;
   Fault fault;
@@ -94,18 +98,18 @@ struct BlockState {
   void free_frame(FrameHeader* frame);
 };
 
-// --- groups.cpp ---------------------------------------------------------------------------------------------------
+// --- groups.cpp ---
 
 // Adds lanes that wait at `pc`, merging them with those already there.
-void add_group(Warp& warp, const Op* pc, char* rows, std::uint32_t mask, Group::State state = Group::State::Ready,
-               std::uint32_t which = 0, std::uint64_t wake_ns = 0);
+void add_group(Warp& warp, const Op* pc, char* rows, std::uint32_t mask,
+               Group::State state = Group::State::Ready, std::uint32_t which = 0, std::uint64_t wake_ns = 0);
 // Takes the group to run next out of the warp and into the context; without one, leaves.
 void pick_group(Context* context, Warp& warp);
 bool has_ready(Warp& warp, std::uint64_t now_ns);
 
-// --- sync.cpp -----------------------------------------------------------------------------------------------------
+// --- sync.cpp ---
 
-void threads_left(BlockState& block);  // after an exit: barriers may open
+void threads_left(BlockState& block); // after an exit: barriers may open
 
 std::uint64_t monotonic_ns();
 void write_row(char* rows, std::uint32_t offset, std::uint8_t width, const std::uint64_t* values);
@@ -118,4 +122,4 @@ std::string format_printf(Context* context, std::uint64_t format, std::uint64_t 
 bool read_device(Context* context, std::uint64_t address, void* to, std::size_t bytes);
 std::string read_device_string(Context* context, std::uint64_t address, std::size_t most);
 
-}  // namespace aliquot::simgpu::exec
+} // namespace aliquot::simgpu::exec

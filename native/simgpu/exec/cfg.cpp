@@ -1,8 +1,8 @@
 // Control flow of one function: basic blocks, and the order in which they are laid out.
 //
 // The order decides where diverged lanes meet again, since the group with the smallest pc runs first: it is
-// topological with every loop contiguous, so a block that lanes of a branch all reach comes after all that they
-// do before it, and a loop's exit after the loop.
+// topological with every loop contiguous, so a block that lanes of a branch all reach comes after all that
+// they do before it, and a loop's exit after the loop.
 #include <algorithm>
 #include <set>
 
@@ -14,13 +14,15 @@ namespace {
 // Instructions that cannot run in a guarded stretch, because they end it or wait for other lanes: a guard on
 // them becomes a branch around them.
 bool stands_alone(const std::string& opcode) {
-  static const std::set<std::string_view> names = {"ret",  "exit", "trap",  "brkpt", "call",  "bar",       "barrier",
-                                                   "shfl", "vote", "match", "redux", "elect", "nanosleep", "brx",
-                                                   "activemask"};
+  static const std::set<std::string_view> names = {"ret",   "exit",    "trap",      "brkpt", "call",
+                                                   "bar",   "barrier", "shfl",      "vote",  "match",
+                                                   "redux", "elect",   "nanosleep", "brx",   "activemask"};
   return names.count(opcode) != 0;
 }
 
-bool leaves(const std::string& opcode) { return opcode == "ret" || opcode == "exit" || opcode == "trap"; }
+bool leaves(const std::string& opcode) {
+  return opcode == "ret" || opcode == "exit" || opcode == "trap";
+}
 
 class Splitter {
  public:
@@ -34,7 +36,7 @@ class Splitter {
         start_[at] = open(at);
       add(at);
     }
-    start_[size] = open(size);  // falling off the end returns
+    start_[size] = open(size); // falling off the end returns
     blocks_.back().end = Block::End::Leave;
     link();
     return std::move(blocks_);
@@ -130,9 +132,13 @@ class Splitter {
 template <class F>
 void each_successor(const Block& block, F visit) {
   switch (block.end) {
-  case Block::End::Fall: visit(block.next); break;
-  case Block::End::Jump: visit(block.target); break;
-  case Block::End::Cond:  // the taken side first: then the other one ends up right behind the block
+  case Block::End::Fall:
+    visit(block.next);
+    break;
+  case Block::End::Jump:
+    visit(block.target);
+    break;
+  case Block::End::Cond: // the taken side first: then the other one ends up right behind the block
     visit(block.target);
     visit(block.next);
     break;
@@ -140,7 +146,8 @@ void each_successor(const Block& block, F visit) {
     for (std::uint32_t target : block.targets)
       visit(target);
     break;
-  case Block::End::Leave: break;
+  case Block::End::Leave:
+    break;
   }
 }
 
@@ -164,7 +171,9 @@ class Layout {
     std::size_t next = 0;
   };
 
-  bool inside(std::uint32_t block, std::uint32_t level) const { return level_[block] == level && !header_[block]; }
+  bool inside(std::uint32_t block, std::uint32_t level) const {
+    return level_[block] == level && !header_[block];
+  }
 
   Frame enter(std::uint32_t block, std::uint32_t level) {
     number_[block] = low_[block] = ++counter_;
@@ -178,7 +187,8 @@ class Layout {
     return frame;
   }
 
-  // Tarjan's algorithm without recursion, from `entry` over blocks of `level`; components come out last first.
+  // Tarjan's algorithm without recursion, from `entry` over blocks of `level`; components come out last
+  // first.
   std::vector<std::vector<std::uint32_t>> components(std::uint32_t entry, std::uint32_t level) {
     std::vector<std::vector<std::uint32_t>> found;
     std::vector<Frame> path;
@@ -246,7 +256,7 @@ class Layout {
   std::uint32_t counter_ = 0, levels_ = 0;
 };
 
-}  // namespace
+} // namespace
 
 ControlFlow control_flow(const ptx::Function& function) {
   ControlFlow flow;
@@ -255,4 +265,4 @@ ControlFlow control_flow(const ptx::Function& function) {
   return flow;
 }
 
-}  // namespace aliquot::simgpu::exec
+} // namespace aliquot::simgpu::exec

@@ -1,4 +1,5 @@
-// Floating point on rows: what PTX asks for beyond the plain operators. For the handler files only (see rows.hpp).
+// Floating point on rows: what PTX asks for beyond the plain operators. For the handler files only (see
+// rows.hpp).
 #pragma once
 
 #include "native/simgpu/exec/rows.hpp"
@@ -15,13 +16,21 @@ template <class T>
 inline constexpr Bits<T> kNan = sizeof(T) == 4 ? Bits<T>(0x7FFFFFFF) : Bits<T>(0x7FFFFFFFFFFFFFFF);
 
 template <class T>
-ALIQUOT_INLINE V<Bits<T>> pattern(V<T> a) { return (V<Bits<T>>)a; }
+ALIQUOT_INLINE V<Bits<T>> pattern(V<T> a) {
+  return (V<Bits<T>>)a;
+}
 template <class T>
-ALIQUOT_INLINE V<T> magnitude(V<T> a) { return (V<T>)(pattern<T>(a) & Bits<T>(~kSign<T>)); }
+ALIQUOT_INLINE V<T> magnitude(V<T> a) {
+  return (V<T>)(pattern<T>(a) & Bits<T>(~kSign<T>));
+}
 template <class T>
-ALIQUOT_INLINE V<T> negate(V<T> a) { return (V<T>)(pattern<T>(a) ^ kSign<T>); }
+ALIQUOT_INLINE V<T> negate(V<T> a) {
+  return (V<T>)(pattern<T>(a) ^ kSign<T>);
+}
 template <class T>
-ALIQUOT_INLINE VMask<T> is_nan(V<T> a) { return (VMask<T>)(a != a); }
+ALIQUOT_INLINE VMask<T> is_nan(V<T> a) {
+  return (VMask<T>)(a != a);
+}
 
 // .ftz: denormals become zeros of the same sign.
 ALIQUOT_INLINE V<f32> flush(V<f32> a) {
@@ -78,7 +87,8 @@ ALIQUOT_INLINE V<T> extreme(V<T> a, V<T> b) {
 }
 template <class T, bool Largest>
 ALIQUOT_INLINE V<T> extreme_nan(V<T> a, V<T> b) {
-  return select<T>((VMask<T>)(is_nan<T>(a) | is_nan<T>(b)), (V<T>)splat<Bits<T>>(kNan<T>), extreme<T, Largest>(a, b));
+  return select<T>((VMask<T>)(is_nan<T>(a) | is_nan<T>(b)), (V<T>)splat<Bits<T>>(kNan<T>),
+                   extreme<T, Largest>(a, b));
 }
 template <class T, bool Largest>
 ALIQUOT_INLINE V<T> extreme_xorsign(V<T> a, V<T> b) {
@@ -87,7 +97,7 @@ ALIQUOT_INLINE V<T> extreme_xorsign(V<T> a, V<T> b) {
   return (V<T>)(pattern<T>(chosen) | sign);
 }
 
-// --- Rounding to an integer in floating point -------------------------------------------------------------
+// --- Rounding to an integer in floating point ---
 
 enum class Round { Nearest, Zero, Down, Up };
 
@@ -118,10 +128,14 @@ ALIQUOT_INLINE V<T> to_integral(V<T> a) {
 #endif
 }
 
-// --- 16-bit formats -----------------------------------------------------------------------------------------
+// --- 16-bit formats ---
 
-ALIQUOT_INLINE f32 from_pattern(u32 bits) { return __builtin_bit_cast(f32, bits); }
-ALIQUOT_INLINE u32 to_pattern(f32 value) { return __builtin_bit_cast(u32, value); }
+ALIQUOT_INLINE f32 from_pattern(u32 bits) {
+  return __builtin_bit_cast(f32, bits);
+}
+ALIQUOT_INLINE u32 to_pattern(f32 value) {
+  return __builtin_bit_cast(u32, value);
+}
 
 ALIQUOT_INLINE f32 half_to_float(u16 half) {
   u32 rest = half & 0x7FFFu, sign = u32(half & 0x8000u) << 16;
@@ -161,14 +175,17 @@ ALIQUOT_INLINE V<u16> narrow_half(V<f32> a) {
 #if defined(__F16C__)
   V<u16> out;
   for (int i = 0; i < 4; ++i)
-    reinterpret_cast<__m128i*>(&out)[i] = _mm256_cvtps_ph(reinterpret_cast<__m256*>(&a)[i], _MM_FROUND_TO_NEAREST_INT);
+    reinterpret_cast<__m128i*>(&out)[i] =
+        _mm256_cvtps_ph(reinterpret_cast<__m256*>(&a)[i], _MM_FROUND_TO_NEAREST_INT);
   return select<u16>(__builtin_convertvector(is_nan<f32>(a), V<s16>), splat<u16>(0x7FFF), out);
 #else
   return each_lane<u16>([](f32 x) { return float_to_half(x); }, a);
 #endif
 }
 
-ALIQUOT_INLINE V<f32> widen_bfloat(V<u16> a) { return (V<f32>)(convert<u32, u16>(a) << 16); }
+ALIQUOT_INLINE V<f32> widen_bfloat(V<u16> a) {
+  return (V<f32>)(convert<u32, u16>(a) << 16);
+}
 
 ALIQUOT_INLINE V<u16> narrow_bfloat(V<f32> a) {
   V<u32> bits = pattern<f32>(a);
@@ -207,17 +224,18 @@ struct Bfloat {
 template <class Format>
 ALIQUOT_INLINE V<u16> fused_short(V<u16> a, V<u16> b, V<u16> c) {
   V<f32> x = Format::widen(a), y = Format::widen(b), z = Format::widen(c);
-  return Format::narrow(
-      each_lane<f32>([](f32 p, f32 q, f32 r) { return odd_narrow(odd_sum(f64(p) * f64(q), f64(r))); }, x, y, z));
+  return Format::narrow(each_lane<f32>(
+      [](f32 p, f32 q, f32 r) { return odd_narrow(odd_sum(f64(p) * f64(q), f64(r))); }, x, y, z));
 }
 
-// --- Approximations (bounds: PTX ISA 9.7.3 and 9.7.4) --------------------------------------------------------
+// --- Approximations (bounds: PTX ISA 9.7.3 and 9.7.4) ---
 
-// 2^x, relative error below 2^-22: a polynomial on [-1/2, 1/2], scaled in two steps so that denormals come out.
+// 2^x, relative error below 2^-22: a polynomial on [-1/2, 1/2], scaled in two steps so that denormals come
+// out.
 ALIQUOT_INLINE V<f32> exp2_approx(V<f32> x) {
   V<f32> low = splat<f32>(-160.f), high = splat<f32>(160.f);
   V<f32> bounded = select<f32>((V<s32>)(x < low), low, select<f32>((V<s32>)(x > high), high, x));
-  V<f32> shifted = bounded + 0x1.8p23f;  // the integer nearest to x in the low bits
+  V<f32> shifted = bounded + 0x1.8p23f; // the integer nearest to x in the low bits
   V<s32> whole = (V<s32>)shifted - s32(0x4B400000);
   V<f32> r = bounded - (shifted - 0x1.8p23f);
   constexpr f32 taylor[] = {1.52527338e-5f, 1.54035304e-4f, 1.33335581e-3f, 9.61812911e-3f,
@@ -235,7 +253,7 @@ ALIQUOT_INLINE V<f32> log2_approx(V<f32> x) {
   VMask<f32> tiny = (VMask<f32>)(x < 0x1p-126f);
   V<f32> scaled = select<f32>(tiny, x * 0x1p24f, x);
   V<u32> bits = pattern<f32>(scaled);
-  V<s32> exponent = (V<s32>)(bits - 0x3F3504F3u) >> 23;  // mantissa in [sqrt(1/2), sqrt(2))
+  V<s32> exponent = (V<s32>)(bits - 0x3F3504F3u) >> 23; // mantissa in [sqrt(1/2), sqrt(2))
   V<f32> m = (V<f32>)(bits - (V<u32>)(exponent << 23));
   V<f32> s = (m - 1.f) / (m + 1.f), square = s * s;
   V<f32> sum = splat<f32>(2.88539008f / 9);
@@ -279,5 +297,5 @@ ALIQUOT_INLINE V<f32> tanh_approx(V<f32> x) {
   return (V<f32>)(pattern<f32>(value) | (pattern<f32>(x) & 0x80000000u));
 }
 
-}  // namespace
-}  // namespace aliquot::simgpu::exec::ALIQUOT_ISA
+} // namespace
+} // namespace aliquot::simgpu::exec::ALIQUOT_ISA

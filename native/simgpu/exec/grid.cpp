@@ -12,8 +12,8 @@
 namespace aliquot::simgpu::exec {
 namespace {
 
-constexpr std::uint64_t kBudget = 20000;        // PTX instructions of a warp between looks at `stop`
-constexpr std::uint64_t kSpinningBudget = 500;  // when lanes or blocks wait for one another
+constexpr std::uint64_t kBudget = 20000;       // PTX instructions of a warp between looks at `stop`
+constexpr std::uint64_t kSpinningBudget = 500; // when lanes or blocks wait for one another
 constexpr unsigned kNapMicroseconds = 50;
 
 class WorkerState final : public Worker {
@@ -69,7 +69,7 @@ class Runner {
  private:
   void enter(BlockState& block) {
     if (context_.block != &block)
-      std::fill(worker_.sites.begin(), worker_.sites.end(), Site{});  // they may hold the last block's windows
+      std::fill(worker_.sites.begin(), worker_.sites.end(), Site{}); // they may hold the last block's windows
     context_.block = &block;
     context_.shared = block.shared.get();
     context_.shared_bytes = block.shared_bytes;
@@ -89,9 +89,12 @@ class Runner {
       if (context_.op)
         isa_table().enter(&context_);
       switch (context_.leave) {
-      case Leave::Fault: return BlockEnd::Faulted;
-      case Leave::Budget: break;
-      default: return stop_.load(std::memory_order_relaxed) ? park(block, BlockEnd::Parked) : BlockEnd::Done;
+      case Leave::Fault:
+        return BlockEnd::Faulted;
+      case Leave::Budget:
+        break;
+      default:
+        return stop_.load(std::memory_order_relaxed) ? park(block, BlockEnd::Parked) : BlockEnd::Done;
       }
       warp.spinning = context_.spins && warp.group_count > 1;
       warp.fair = warp.spinning && !warp.fair;
@@ -101,7 +104,7 @@ class Runner {
       if (cooperative_ && spun_)
         return park(block, BlockEnd::Rotated);
       if (block.warps.size() > 1)
-        return BlockEnd::Done;  // others of the block may be what it waits for
+        return BlockEnd::Done; // others of the block may be what it waits for
     }
   }
 
@@ -180,8 +183,11 @@ class GridState final : public Grid {
       case BlockEnd::Parked:
         park(std::move(block), true);
         return Progress::Yielded;
-      case BlockEnd::Rotated: park(std::move(block), false); break;
-      case BlockEnd::Faulted: return record(block->fault);
+      case BlockEnd::Rotated:
+        park(std::move(block), false);
+        break;
+      case BlockEnd::Faulted:
+        return record(block->fault);
       }
     }
   }
@@ -274,14 +280,16 @@ Fault refused(FaultKind kind, std::string message) {
   return fault;
 }
 
-}  // namespace
+} // namespace
 
-std::unique_ptr<Worker> make_worker() { return std::make_unique<WorkerState>(); }
+std::unique_ptr<Worker> make_worker() {
+  return std::make_unique<WorkerState>();
+}
 
 std::unique_ptr<Grid> make_grid(Launch launch, Fault& fault) {
   std::uint64_t threads = std::uint64_t{launch.block.x} * launch.block.y * launch.block.z;
-  if (!launch.program || launch.kernel >= launch.program->kernels().size() || threads == 0 || threads > 1024 ||
-      !launch.grid.x || !launch.grid.y || !launch.grid.z) {
+  if (!launch.program || launch.kernel >= launch.program->kernels().size() || threads == 0 ||
+      threads > 1024 || !launch.grid.x || !launch.grid.y || !launch.grid.z) {
     fault = refused(FaultKind::HostMemory, "a launch without threads, or of more than 1024 a block");
     return nullptr;
   }
@@ -296,4 +304,4 @@ std::unique_ptr<Grid> make_grid(Launch launch, Fault& fault) {
   return nullptr;
 }
 
-}  // namespace aliquot::simgpu::exec
+} // namespace aliquot::simgpu::exec

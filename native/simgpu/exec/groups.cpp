@@ -10,17 +10,21 @@
 namespace aliquot::simgpu::exec {
 namespace {
 
-constexpr std::uint32_t kDeepest = 1024;                   // activations of one thread
-constexpr std::size_t kMostCallFrames = std::size_t{256} << 20;  // bytes a block
+constexpr std::uint32_t kDeepest = 1024;                        // activations of one thread
+constexpr std::size_t kMostCallFrames = std::size_t{256} << 20; // bytes a block
 
-std::uint32_t depth_of(const Group& group) { return header_of(group.rows)->depth; }
+std::uint32_t depth_of(const Group& group) {
+  return header_of(group.rows)->depth;
+}
 
 bool before(const Group& a, const Group& b) {
   std::uint32_t da = depth_of(a), db = depth_of(b);
   return da != db ? da > db : a.pc < b.pc;
 }
 
-void remove_group(Warp& warp, std::uint32_t at) { warp.groups[at] = warp.groups[--warp.group_count]; }
+void remove_group(Warp& warp, std::uint32_t at) {
+  warp.groups[at] = warp.groups[--warp.group_count];
+}
 
 std::uintptr_t next_in_frame(const Warp& warp, const char* rows) {
   std::uintptr_t first = UINTPTR_MAX;
@@ -47,7 +51,7 @@ bool release_warp_sync(Warp& warp) {
   if (chosen == ~0u)
     return false;
   warp.groups[chosen].state = Group::State::Ready;
-  warp.groups[chosen].which = 1;  // do not wait again
+  warp.groups[chosen].which = 1; // do not wait again
   return true;
 }
 
@@ -69,10 +73,10 @@ std::uint32_t choose(Warp& warp) {
   return best;
 }
 
-}  // namespace
+} // namespace
 
-void add_group(Warp& warp, const Op* pc, char* rows, std::uint32_t mask, Group::State state, std::uint32_t which,
-               std::uint64_t wake_ns) {
+void add_group(Warp& warp, const Op* pc, char* rows, std::uint32_t mask, Group::State state,
+               std::uint32_t which, std::uint64_t wake_ns) {
   for (std::uint32_t i = 0; i < warp.group_count; ++i) {
     Group& group = warp.groups[i];
     if (group.pc == pc && group.rows == rows && group.state == state && group.which == which &&
@@ -148,7 +152,7 @@ void budget(Context* context, const Op* to, char* rows, std::uint32_t mask) {
   leave(context, Leave::Budget);
 }
 
-// --- Calls ----------------------------------------------------------------------------------------------------------
+// --- Calls ---
 
 namespace {
 
@@ -197,7 +201,7 @@ void enter_callee(Context* context, const Op* op, char* rows, std::uint32_t mask
     budget(context, context->op, context->rows, mask);
 }
 
-}  // namespace
+} // namespace
 
 void call(Context* context, const Op* op, char* rows, std::uint32_t mask) {
   const CallSite& site = *static_cast<const CallSite*>(op->pointer);
@@ -286,5 +290,5 @@ bool warp_sync(Context* context, const Op* op, char* rows, std::uint32_t mask, s
   return false;
 }
 
-}  // namespace runtime
-}  // namespace aliquot::simgpu::exec
+} // namespace runtime
+} // namespace aliquot::simgpu::exec

@@ -74,14 +74,16 @@ std::unordered_map<std::string_view, const Entry*> index(const IsaTable& table) 
   return map;
 }
 
-}  // namespace
+} // namespace
 
 const IsaTable& isa_table() noexcept {
   static const IsaTable& table = choose();
   return table;
 }
 
-std::string_view isa() noexcept { return isa_table().name; }
+std::string_view isa() noexcept {
+  return isa_table().name;
+}
 
 const Entry* find_entry(std::string_view name) {
   static const std::unordered_map<std::string_view, const Entry*> map = index(isa_table());
@@ -89,4 +91,4 @@ const Entry* find_entry(std::string_view name) {
   return found == map.end() ? nullptr : found->second;
 }
 
-}  // namespace aliquot::simgpu::exec
+} // namespace aliquot::simgpu::exec

@@ -13,4 +13,4 @@ const IsaTable& isa_table() noexcept;
 // Null where no handler has that name.
 const Entry* find_entry(std::string_view name);
 
-}  // namespace aliquot::simgpu::exec
+} // namespace aliquot::simgpu::exec

@@ -1,5 +1,6 @@
-// The frame of lowering: blocks in their order, operands to rows, results back to registers.
-// What single instructions mean is in lower_arithmetic.cpp, lower_convert.cpp, lower_memory.cpp, lower_control.cpp.
+// The frame of lowering: blocks in their order, and operations with what they read and write.
+// Operands are in lower_operands.cpp; what single instructions mean is in lower_arithmetic.cpp,
+// lower_convert.cpp, lower_memory.cpp and lower_control.cpp.
 #include "native/simgpu/exec/lower.hpp"
 
 #include <algorithm>
@@ -39,10 +40,14 @@ Class class_of(Type type) {
     return Class::Pred;
   switch (ptx::size_of(type)) {
   case 1:
-  case 2: return Class::B16;
-  case 8: return Class::B64;
-  case 16: return Class::B128;
-  default: return Class::B32;
+  case 2:
+    return Class::B16;
+  case 8:
+    return Class::B64;
+  case 16:
+    return Class::B128;
+  default:
+    return Class::B32;
   }
 }
 
@@ -57,7 +62,9 @@ bool Modifiers::take(std::string_view name) {
   return true;
 }
 
-bool Modifiers::take_any(std::initializer_list<std::string_view> names) { return !take_one_of(names).empty(); }
+bool Modifiers::take_any(std::initializer_list<std::string_view> names) {
+  return !take_one_of(names).empty();
+}
 
 std::string_view Modifiers::take_one_of(std::initializer_list<std::string_view> names) {
   for (std::string_view name : names)
@@ -82,277 +89,17 @@ void Modifiers::skip_prefix(std::string_view prefix) {
 }
 
 Lowering::Lowering(ModuleContext& context, std::uint32_t function)
-    : context_(context), module_(*context.module), function_(context.module->functions[function]), index_(function) {
+    : context_(context), module_(*context.module), function_(context.module->functions[function]),
+      index_(function) {
   register_rows_.assign(function_.registers.size(), ~0u);
   variable_words_.assign(function_.variables.size(), ~0u);
   local_offsets_.assign(function_.variables.size(), 0);
 }
 
-// --- Rows ---------------------------------------------------------------------------------------------------
+// --- Operations ---
 
-RowId Lowering::new_row(Class kind, std::uint32_t words) {
-  RowInfo info;
-  info.type = kind;
-  info.words = words;
-  out_.rows.push_back(info);
-  return static_cast<RowId>(out_.rows.size() - 1);
-}
-
-RowId Lowering::constant(Class kind, std::uint64_t bits) {
-  if (kind == Class::B16)
-    bits &= 0xFFFF;
-  if (kind == Class::B32)
-    bits &= 0xFFFFFFFF;
-  auto [found, fresh] = constants_.try_emplace({static_cast<std::uint8_t>(kind), bits}, 0);
-  if (fresh) {
-    found->second = new_row(kind);
-    out_.rows.back().kind = RowInfo::Kind::Constant;
-    out_.rows.back().bits = bits;
-  }
-  return found->second;
-}
-
-RowId Lowering::launch_special(Class kind, Special which, std::uint64_t addend) {
-  auto [found, fresh] = launch_rows_.try_emplace(
-      {static_cast<std::uint8_t>(kind), false, static_cast<std::uint32_t>(which), addend}, 0);
-  if (fresh) {
-    found->second = new_row(kind);
-    RowInfo& row = out_.rows.back();
-    row.kind = RowInfo::Kind::Launch;
-    row.which = static_cast<std::uint32_t>(which);
-    row.bits = addend;
-  }
-  return found->second;
-}
-
-RowId Lowering::launch_parameter(Class kind, std::uint32_t offset) {
-  auto [found, fresh] = launch_rows_.try_emplace({static_cast<std::uint8_t>(kind), true, offset, 0}, 0);
-  if (fresh) {
-    found->second = new_row(kind);
-    RowInfo& row = out_.rows.back();
-    row.kind = RowInfo::Kind::Launch;
-    row.parameter = true;
-    row.which = offset;
-  }
-  return found->second;
-}
-
-// A special register's value: a row of the kernel's frame where it is constant, else computed on the spot.
-RowId Lowering::special_value(Class kind, Special which, std::uint64_t addend) {
-  if (function_.is_entry && which <= Special::LastConstant)
-    return launch_special(kind, which, addend);
-  bool wide = kind == Class::B64;
-  RowId row = compute(wide ? "special.x" : "special.w", wide ? Class::B64 : Class::B32, {},
-                      static_cast<std::uint64_t>(which));
-  if (addend)
-    row = compute(wide ? "add.b64" : "add.b32", class_of_row(row), {row, constant(class_of_row(row), addend)});
-  return resize(row, kind, false);
-}
-
-RowId Lowering::special(std::string_view name, Class kind) {
-  static const std::unordered_map<std::string_view, Special> names = {
-      {"%tid.x", Special::TidX}, {"%tid.y", Special::TidY}, {"%tid.z", Special::TidZ},
-      {"%ntid.x", Special::NtidX}, {"%ntid.y", Special::NtidY}, {"%ntid.z", Special::NtidZ},
-      {"%ctaid.x", Special::CtaidX}, {"%ctaid.y", Special::CtaidY}, {"%ctaid.z", Special::CtaidZ},
-      {"%nctaid.x", Special::NctaidX}, {"%nctaid.y", Special::NctaidY}, {"%nctaid.z", Special::NctaidZ},
-      {"%laneid", Special::LaneId}, {"%warpid", Special::WarpId}, {"%nwarpid", Special::NwarpId},
-      {"%smid", Special::SmId}, {"%nsmid", Special::NsmId}, {"%gridid", Special::GridId},
-      {"%lanemask_eq", Special::LaneMaskEq}, {"%lanemask_le", Special::LaneMaskLe},
-      {"%lanemask_lt", Special::LaneMaskLt}, {"%lanemask_ge", Special::LaneMaskGe},
-      {"%lanemask_gt", Special::LaneMaskGt}, {"%clock", Special::Clock}, {"%clock_hi", Special::ClockHigh},
-      {"%clock64", Special::Clock64}, {"%globaltimer", Special::GlobalTimer},
-      {"%globaltimer_lo", Special::GlobalTimerLow}, {"%globaltimer_hi", Special::GlobalTimerHigh},
-      {"%dynamic_smem_size", Special::DynamicShared}, {"%total_smem_size", Special::TotalShared},
-      {"%aggr_smem_size", Special::TotalShared},
-      // a grid without clusters: every block is a cluster of one
-      {"%clusterid.x", Special::CtaidX}, {"%clusterid.y", Special::CtaidY}, {"%clusterid.z", Special::CtaidZ},
-      {"%nclusterid.x", Special::NctaidX}, {"%nclusterid.y", Special::NctaidY}, {"%nclusterid.z", Special::NctaidZ},
-      {"%cluster_ctaid.x", Special::Zero}, {"%cluster_ctaid.y", Special::Zero}, {"%cluster_ctaid.z", Special::Zero},
-      {"%cluster_nctaid.x", Special::One}, {"%cluster_nctaid.y", Special::One}, {"%cluster_nctaid.z", Special::One},
-      {"%cluster_ctarank", Special::Zero}, {"%cluster_nctarank", Special::One},
-  };
-  auto found = names.find(name);
-  if (found != names.end())
-    return special_value(kind, found->second);
-  if (name.substr(0, 7) == "%envreg" || name.substr(0, 3) == "%pm")
-    return constant(kind, 0);
-  throw LowerError{"line " + std::to_string(line_) + ": special register " + std::string(name) + " is not implemented",
-                   true};
-}
-
-RowId Lowering::register_row(std::uint32_t index) {
-  RowId& row = register_rows_[index];
-  if (row == ~0u)
-    row = new_row(class_of(function_.registers[index].type));
-  return row;
-}
-
-bool Lowering::single_definition(std::uint32_t reg) const { return definitions_[reg] == 1; }
-
-// --- Operands -------------------------------------------------------------------------------------------------
-
-RowId Lowering::immediate(const ptx::Immediate& imm, bool negated, Class kind, Type type) {
-  std::uint64_t bits = imm.bits;
-  bool to_double = type == Type::F64;
-  if (imm.kind == ptx::Immediate::Kind::F32 && to_double) {
-    float value;
-    std::uint32_t low = static_cast<std::uint32_t>(bits);
-    std::memcpy(&value, &low, 4);
-    double wide = value;
-    std::memcpy(&bits, &wide, 8);
-  } else if (imm.kind == ptx::Immediate::Kind::F64 && kind == Class::B32) {
-    double value;
-    std::memcpy(&value, &bits, 8);
-    float narrow = static_cast<float>(value);
-    std::uint32_t low;
-    std::memcpy(&low, &narrow, 4);
-    bits = low;
-  } else if (imm.kind == ptx::Immediate::Kind::Int && negated) {
-    bits = 0 - bits;
-  }
-  if (negated && imm.kind != ptx::Immediate::Kind::Int)
-    bits ^= kind == Class::B64 ? std::uint64_t{1} << 63 : std::uint64_t{1} << 31;
-  if (kind == Class::Pred)
-    return constant(kind, bits ? 0xFFFFFFFFu : 0);
-  return constant(kind, bits);
-}
-
-// Address of a variable in its own space, plus `offset`.
-RowId Lowering::variable_address(const ptx::Variable& variable, std::uint64_t place, std::int64_t offset, Class kind) {
-  std::uint64_t at = place + static_cast<std::uint64_t>(offset);
-  switch (variable.space) {
-  case ptx::Space::Local:
-    return special_value(kind, Special::LocalBase, at);
-  case ptx::Space::Shared:
-    if (variable.unsized) {
-      std::uint64_t base = context_.dynamic_base[index_];
-      if (base == ~std::uint64_t{0})
-        return special_value(kind, Special::DynamicSharedBase, static_cast<std::uint64_t>(offset));
-      return constant(kind, base + static_cast<std::uint64_t>(offset));
-    }
-    return constant(kind, at);
-  default:
-    return constant(kind, at);
-  }
-}
-
-RowId Lowering::address_of(const Operand& operand, Class kind) {
-  if (operand.kind == OperandKind::Local) {
-    const ptx::Variable& variable = function_.variables[operand.index];
-    if (variable.space == ptx::Space::Param)
-      throw LowerError{"line " + std::to_string(line_) + ": the address of call parameter " + variable.name, true};
-    std::uint64_t place = variable.space == ptx::Space::Local ? local_offsets_[operand.index]
-                                                              : context_.shared_offsets[index_][operand.index];
-    return variable_address(variable, place, operand.offset, kind);
-  }
-  if (operand.kind == OperandKind::Parameter && function_.is_entry) {
-    std::uint64_t at = 0;
-    for (std::uint32_t i = 0; i <= operand.index; ++i) {
-      const ptx::Variable& p = function_.parameters[i];
-      at = (at + p.alignment - 1) / std::max(p.alignment, 1u) * std::max(p.alignment, 1u);
-      if (i < operand.index)
-        at += p.size;
-    }
-    return constant(kind, at + static_cast<std::uint64_t>(operand.offset));
-  }
-  if (operand.kind != OperandKind::Symbol)
-    throw LowerError{"line " + std::to_string(line_) + ": this operand has no address", true};
-  const ptx::Symbol& symbol = module_.symbols[operand.index];
-  if (symbol.kind == ptx::Symbol::Kind::Function)
-    return constant(kind, function_token(symbol.index));
-  return variable_address(module_.variables[symbol.index], context_.variable_addresses[symbol.index], operand.offset,
-                          kind);
-}
-
-RowId Lowering::source(const Operand& operand, Class kind, Type type) {
-  bool is_signed = type >= Type::S8 && type <= Type::S64;
-  switch (operand.kind) {
-  case OperandKind::Register: {
-    RowId row = resize(register_row(operand.index), kind, is_signed);
-    if (!operand.negated)
-      return row;
-    if (kind == Class::Pred)
-      return compute("not.pred", Class::Pred, {row});
-    return compute(kind == Class::B64 ? "neg.b64" : kind == Class::B16 ? "neg.b16" : "neg.b32", kind, {row});
-  }
-  case OperandKind::Immediate: return immediate(operand.imm, operand.negated, kind, type);
-  case OperandKind::Special: return special(operand.name, kind);
-  case OperandKind::Local:
-  case OperandKind::Parameter:
-  case OperandKind::Symbol: return address_of(operand, kind);
-  case OperandKind::Sink: return constant(kind, 0);
-  default: throw LowerError{"line " + std::to_string(line_) + ": unexpected operand", false};
-  }
-}
-
-RowId Lowering::predicate(const Operand& operand) { return source(operand, Class::Pred, Type::Pred); }
-
-RowId Lowering::target(const Operand& operand, Class kind, Type type) {
-  if (operand.kind == OperandKind::Sink)
-    return new_row(kind);
-  if (operand.kind != OperandKind::Register)
-    throw LowerError{"line " + std::to_string(line_) + ": the result must be a register", false};
-  RowId row = register_row(operand.index);
-  if (class_of_row(row) == kind)
-    return row;
-  RowId temporary = new_row(kind);
-  pending_.push_back({temporary, row, type >= Type::S8 && type <= Type::S64});
-  return temporary;
-}
-
-// The same value in a row of another width: zero- or sign-extended, or cut.
-RowId Lowering::resize(RowId row, Class to, bool is_signed) {
-  Class from = class_of_row(row);
-  if (from == to)
-    return row;
-  static const char* const names[2][3][3] = {
-      // to:    B16           B32            B64
-      {{nullptr, "widen.u16.w", "widen.u16.x"}, {"narrow.w.h", nullptr, "widen.u32.x"}, {"narrow.x.h", "narrow.x.w", nullptr}},
-      {{nullptr, "widen.s16.w", "widen.s16.x"}, {"narrow.w.h", nullptr, "widen.s32.x"}, {"narrow.x.h", "narrow.x.w", nullptr}},
-  };
-  auto place = [&](Class kind) -> int {
-    if (kind < Class::B16 || kind > Class::B64)
-      throw LowerError{"line " + std::to_string(line_) + ": operand of the wrong type", false};
-    return static_cast<int>(kind) - static_cast<int>(Class::B16);
-  };
-  if (out_.rows[row].kind == RowInfo::Kind::Constant && place(from) < place(to)) {
-    std::uint64_t bits = out_.rows[row].bits;
-    if (is_signed)
-      bits = from == Class::B16 ? static_cast<std::uint64_t>(static_cast<std::int16_t>(bits))
-                                : static_cast<std::uint64_t>(static_cast<std::int32_t>(bits));
-    return constant(to, bits);
-  }
-  return compute(names[is_signed][place(from)][place(to)], to, {row});
-}
-
-void Lowering::finish_targets() {
-  std::vector<Pending> pending;
-  pending.swap(pending_);
-  for (const Pending& p : pending) {
-    RowId value = resize(p.from, class_of_row(p.to), p.is_signed);
-    out_.ops.back().rows[0] = p.to;  // the resize just made is the last operation
-    (void)value;
-  }
-}
-
-// to = value. A register with this one definition becomes another name of a constant row.
-void Lowering::assign(const Operand& to, RowId value, Class kind, Type type) {
-  const RowInfo& info = out_.rows[value];
-  if (to.kind == OperandKind::Register && !guarded_ && info.kind != RowInfo::Kind::Virtual &&
-      single_definition(to.index) && register_rows_[to.index] == ~0u &&
-      class_of(function_.registers[to.index].type) == info.type) {
-    register_rows_[to.index] = value;
-    return;
-  }
-  static const char* const moves[] = {"mov.pred", "mov.b16", "mov.b32", "mov.b64", "mov.b128"};
-  RowId row = target(to, kind, type);
-  emit(moves[static_cast<int>(kind)], {row}, {value});
-}
-
-// --- Operations -----------------------------------------------------------------------------------------------
-
-IrOp& Lowering::emit_list(std::string_view name, const std::vector<RowId>& results, const std::vector<RowId>& sources,
-                          std::uint64_t imm) {
+IrOp& Lowering::emit_list(std::string_view name, const std::vector<RowId>& results,
+                          const std::vector<RowId>& sources, std::uint64_t imm) {
   IrOp op;
   op.entry = find_entry(name);
   if (!op.entry)
@@ -371,8 +118,8 @@ IrOp& Lowering::emit_list(std::string_view name, const std::vector<RowId>& resul
   for (unsigned i = 0; i < op.operands; ++i, ++shape) {
     shape += *shape == '=';
     if (*shape != letters[static_cast<int>(class_of_row(op.rows[i]))])
-      throw LowerError{"line " + std::to_string(line_) + ": operand " + std::to_string(i) + " of " + std::string(name) +
-                           " has the wrong width",
+      throw LowerError{"line " + std::to_string(line_) + ": operand " + std::to_string(i) + " of " +
+                           std::string(name) + " has the wrong width",
                        false};
   }
   shape += *shape == '=';
@@ -382,8 +129,8 @@ IrOp& Lowering::emit_list(std::string_view name, const std::vector<RowId>& resul
   return out_.ops.back();
 }
 
-IrOp& Lowering::emit(std::string_view name, std::initializer_list<RowId> results, std::initializer_list<RowId> sources,
-                     std::uint64_t imm) {
+IrOp& Lowering::emit(std::string_view name, std::initializer_list<RowId> results,
+                     std::initializer_list<RowId> sources, std::uint64_t imm) {
   return emit_list(name, std::vector<RowId>(results), std::vector<RowId>(sources), imm);
 }
 
@@ -396,7 +143,8 @@ IrOp& Lowering::emit_control(std::string_view name, std::initializer_list<RowId>
   return op;
 }
 
-RowId Lowering::compute(std::string_view name, Class kind, std::initializer_list<RowId> sources, std::uint64_t imm) {
+RowId Lowering::compute(std::string_view name, Class kind, std::initializer_list<RowId> sources,
+                        std::uint64_t imm) {
   RowId row = new_row(kind);
   emit(name, {row}, sources, imm);
   return row;
@@ -404,10 +152,11 @@ RowId Lowering::compute(std::string_view name, Class kind, std::initializer_list
 
 void Lowering::require(const Instruction& instruction, std::size_t operands) const {
   if (instruction.operands.size() < operands)
-    reject(instruction.position.line, instruction.opcode + " wants " + std::to_string(operands) + " operands");
+    reject(instruction.position.line,
+           instruction.opcode + " wants " + std::to_string(operands) + " operands");
 }
 
-// --- Functions ------------------------------------------------------------------------------------------------
+// --- Functions ---
 
 namespace {
 
@@ -425,7 +174,7 @@ std::uint32_t words_of(const ptx::Variable& variable) {
   return static_cast<std::uint32_t>((variable.size + 3) / 4);
 }
 
-}  // namespace
+} // namespace
 
 void Lowering::enter_function() {
   definitions_.assign(function_.registers.size(), 0);
@@ -442,7 +191,8 @@ void Lowering::enter_function() {
     local_offsets_[i] = static_cast<std::uint32_t>(local);
     local += variable.size;
     if (local > (512u << 10))
-      throw LowerError{"function " + function_.name + " wants more than 512 KiB of local memory a thread", false};
+      throw LowerError{"function " + function_.name + " wants more than 512 KiB of local memory a thread",
+                       false};
   }
   out_.local_bytes = static_cast<std::uint32_t>((local + 15) & ~std::uint64_t{15});
   if (function_.is_entry)
@@ -464,7 +214,9 @@ void Lowering::enter_function() {
       continue;
     ++definitions_[static_cast<std::size_t>(reg)];
     RowId row = register_row(static_cast<std::uint32_t>(reg));
-    const char* name = class_of_row(row) == Class::B64 ? "param.ld.x" : class_of_row(row) == Class::B16 ? "param.ld.h" : "param.ld.w";
+    const char* name = class_of_row(row) == Class::B64   ? "param.ld.x"
+                       : class_of_row(row) == Class::B16 ? "param.ld.h"
+                                                         : "param.ld.w";
     emit(name, {row}, {out_.parameters[i]});
   }
 }
@@ -537,7 +289,8 @@ void Lowering::lower_end(const Block& block, std::uint32_t, std::uint32_t next) 
     ret(end, none);
     return;
   }
-  case Block::End::Table: return;  // the brx is lowered as an instruction
+  case Block::End::Table:
+    return; // the brx is lowered as an instruction
   case Block::End::Cond: {
     RowId condition = register_row(block.guard.register_index);
     if (block.target == next && block.next != next) {
@@ -547,7 +300,7 @@ void Lowering::lower_end(const Block& block, std::uint32_t, std::uint32_t next) 
     branch(block.guard.negated ? "bra.not" : "bra.if", block.target, condition, true);
     if (block.next != next) {
       branch("bra", block.next, 0, false);
-      --out_.ops.back().extra;  // no instruction of the PTX text
+      --out_.ops.back().extra; // no instruction of the PTX text
     }
     return;
   }
@@ -555,7 +308,7 @@ void Lowering::lower_end(const Block& block, std::uint32_t, std::uint32_t next) 
   case Block::End::Fall: {
     std::uint32_t to = block.end == Block::End::Jump ? block.target : block.next;
     if (block.end == Block::End::Fall)
-      --weight_;  // made up for in branch()
+      --weight_; // made up for in branch()
     if (to != next) {
       branch("bra", to, 0, false);
     } else {
@@ -581,29 +334,94 @@ void Lowering::lower_instruction(const Instruction& instruction, bool) {
 const std::unordered_map<std::string_view, Lowering::Method>& Lowering::methods() {
   using L = Lowering;
   static const std::unordered_map<std::string_view, Method> table = {
-      {"add", &L::arithmetic}, {"sub", &L::arithmetic}, {"div", &L::arithmetic}, {"rem", &L::arithmetic},
-      {"min", &L::arithmetic}, {"max", &L::arithmetic}, {"abs", &L::arithmetic}, {"neg", &L::arithmetic},
-      {"fma", &L::arithmetic}, {"rcp", &L::arithmetic}, {"sqrt", &L::arithmetic}, {"rsqrt", &L::arithmetic},
-      {"sin", &L::arithmetic}, {"cos", &L::arithmetic}, {"ex2", &L::arithmetic}, {"lg2", &L::arithmetic},
-      {"tanh", &L::arithmetic}, {"mul", &L::multiply}, {"mad", &L::multiply}, {"madc", &L::multiply},
-      {"mul24", &L::multiply24}, {"mad24", &L::multiply24}, {"addc", &L::carry}, {"subc", &L::carry},
-      {"sad", &L::sad}, {"and", &L::logic}, {"or", &L::logic}, {"xor", &L::logic}, {"not", &L::logic},
-      {"cnot", &L::logic}, {"shl", &L::shift}, {"shr", &L::shift}, {"popc", &L::count_bits},
-      {"clz", &L::count_bits}, {"brev", &L::count_bits}, {"bfind", &L::count_bits}, {"bfe", &L::bit_field},
-      {"bfi", &L::bit_field}, {"fns", &L::bit_field}, {"bmsk", &L::bit_mask}, {"szext", &L::bit_mask},
-      {"prmt", &L::permute}, {"lop3", &L::lop3}, {"shf", &L::funnel}, {"dp4a", &L::dot}, {"dp2a", &L::dot},
-      {"setp", &L::setp}, {"set", &L::set}, {"selp", &L::selp}, {"slct", &L::slct}, {"testp", &L::testp},
-      {"copysign", &L::copysign}, {"mov", &L::mov}, {"cvt", &L::cvt}, {"ld", &L::ld}, {"ldu", &L::ld},
-      {"st", &L::st}, {"atom", &L::atom}, {"red", &L::atom}, {"cvta", &L::cvta}, {"isspacep", &L::isspacep},
-      {"prefetch", &L::prefetch}, {"prefetchu", &L::prefetch}, {"applypriority", &L::prefetch},
-      {"discard", &L::prefetch}, {"cp", &L::cp_async}, {"membar", &L::fence}, {"fence", &L::fence},
-      {"bar", &L::bar}, {"barrier", &L::bar}, {"vote", &L::vote}, {"shfl", &L::shfl}, {"match", &L::match},
-      {"redux", &L::redux}, {"activemask", &L::activemask}, {"elect", &L::elect}, {"ret", &L::ret},
-      {"exit", &L::leave}, {"trap", &L::trap}, {"brkpt", &L::trap}, {"nanosleep", &L::nanosleep},
-      {"call", &L::call}, {"brx", &L::leave}, {"pmevent", &L::nothing}, {"griddepcontrol", &L::nothing},
+      {"add", &L::arithmetic},
+      {"sub", &L::arithmetic},
+      {"div", &L::arithmetic},
+      {"rem", &L::arithmetic},
+      {"min", &L::arithmetic},
+      {"max", &L::arithmetic},
+      {"abs", &L::arithmetic},
+      {"neg", &L::arithmetic},
+      {"fma", &L::arithmetic},
+      {"rcp", &L::arithmetic},
+      {"sqrt", &L::arithmetic},
+      {"rsqrt", &L::arithmetic},
+      {"sin", &L::arithmetic},
+      {"cos", &L::arithmetic},
+      {"ex2", &L::arithmetic},
+      {"lg2", &L::arithmetic},
+      {"tanh", &L::arithmetic},
+      {"mul", &L::multiply},
+      {"mad", &L::multiply},
+      {"madc", &L::multiply},
+      {"mul24", &L::multiply24},
+      {"mad24", &L::multiply24},
+      {"addc", &L::carry},
+      {"subc", &L::carry},
+      {"sad", &L::sad},
+      {"and", &L::logic},
+      {"or", &L::logic},
+      {"xor", &L::logic},
+      {"not", &L::logic},
+      {"cnot", &L::logic},
+      {"shl", &L::shift},
+      {"shr", &L::shift},
+      {"popc", &L::count_bits},
+      {"clz", &L::count_bits},
+      {"brev", &L::count_bits},
+      {"bfind", &L::count_bits},
+      {"bfe", &L::bit_field},
+      {"bfi", &L::bit_field},
+      {"fns", &L::bit_field},
+      {"bmsk", &L::bit_mask},
+      {"szext", &L::bit_mask},
+      {"prmt", &L::permute},
+      {"lop3", &L::lop3},
+      {"shf", &L::funnel},
+      {"dp4a", &L::dot},
+      {"dp2a", &L::dot},
+      {"setp", &L::setp},
+      {"set", &L::set},
+      {"selp", &L::selp},
+      {"slct", &L::slct},
+      {"testp", &L::testp},
+      {"copysign", &L::copysign},
+      {"mov", &L::mov},
+      {"cvt", &L::cvt},
+      {"ld", &L::ld},
+      {"ldu", &L::ld},
+      {"st", &L::st},
+      {"atom", &L::atom},
+      {"red", &L::atom},
+      {"cvta", &L::cvta},
+      {"isspacep", &L::isspacep},
+      {"prefetch", &L::prefetch},
+      {"prefetchu", &L::prefetch},
+      {"applypriority", &L::prefetch},
+      {"discard", &L::prefetch},
+      {"cp", &L::cp_async},
+      {"membar", &L::fence},
+      {"fence", &L::fence},
+      {"bar", &L::bar},
+      {"barrier", &L::bar},
+      {"vote", &L::vote},
+      {"shfl", &L::shfl},
+      {"match", &L::match},
+      {"redux", &L::redux},
+      {"activemask", &L::activemask},
+      {"elect", &L::elect},
+      {"ret", &L::ret},
+      {"exit", &L::leave},
+      {"trap", &L::trap},
+      {"brkpt", &L::trap},
+      {"nanosleep", &L::nanosleep},
+      {"call", &L::call},
+      {"brx", &L::leave},
+      {"pmevent", &L::nothing},
+      {"griddepcontrol", &L::nothing},
       {"setmaxnreg", &L::nothing},
   };
   return table;
 }
 
-}  // namespace aliquot::simgpu::exec
+} // namespace aliquot::simgpu::exec

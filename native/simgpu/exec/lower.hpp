@@ -25,8 +25,8 @@ struct LowerError {
   std::string message;
   bool unsupported;
 };
-[[noreturn]] void refuse(const ptx::Instruction& instruction, std::string_view why);   // valid, not implemented
-[[noreturn]] void reject(std::uint32_t line, std::string_view why);                    // invalid
+[[noreturn]] void refuse(const ptx::Instruction& instruction, std::string_view why); // valid, not implemented
+[[noreturn]] void reject(std::uint32_t line, std::string_view why);                  // invalid
 
 enum class Class : std::uint8_t { Pred, B16, B32, B64, B128, Words };
 std::uint32_t row_bytes(Class kind, std::uint32_t words);
@@ -38,69 +38,69 @@ using RowId = std::uint32_t;
 struct RowInfo {
   enum class Kind : std::uint8_t { Virtual, Constant, Launch } kind = Kind::Virtual;
   Class type = Class::B32;
-  bool whole = false;            // lives through the whole function
+  bool whole = false; // lives through the whole function
   std::uint32_t words = 0;
-  std::uint64_t bits = 0;        // Constant: value; Launch: addend
-  bool parameter = false;        // Launch
-  std::uint32_t which = 0;       // Launch
-  std::uint32_t offset = 0;      // in the frame, once allocated
+  std::uint64_t bits = 0;   // Constant: value; Launch: addend
+  bool parameter = false;   // Launch
+  std::uint32_t which = 0;  // Launch
+  std::uint32_t offset = 0; // in the frame, once allocated
 };
 
 struct IrOp {
   const Entry* entry = nullptr;
   std::array<RowId, kOperands> rows{};
   std::uint8_t results = 0, operands = 0;
-  bool partial = false;          // under a guard: results keep their old value in the other lanes
-  bool control = false;          // `extra` is the count of PTX instructions
+  bool partial = false; // under a guard: results keep their old value in the other lanes
+  bool control = false; // `extra` is the count of PTX instructions
   std::uint64_t imm = 0;
-  std::int32_t target = -1;      // block
-  std::int32_t call = -1;        // into Lowered::calls
-  std::int32_t table = -1;       // into Lowered::tables
+  std::int32_t target = -1; // block
+  std::int32_t call = -1;   // into Lowered::calls
+  std::int32_t table = -1;  // into Lowered::tables
   std::uint32_t extra = 0, line = 0;
 };
 
 struct IrCall {
-  std::int32_t callee = -1;      // function index; -1: indirect or system
+  std::int32_t callee = -1; // function index; -1: indirect or system
   SystemFunction system = SystemFunction::None;
   std::vector<RowId> arguments, results;
 };
 
 // A basic block of the PTX text.
 struct Block {
-  std::uint32_t first = 0, last = 0;   // instructions [first, last)
+  std::uint32_t first = 0, last = 0; // instructions [first, last)
   enum class End : std::uint8_t { Fall, Jump, Cond, Table, Leave } end = End::Fall;
-  ptx::Guard guard;                    // of Cond
-  std::uint32_t target = 0, next = 0;  // blocks: taken, not taken
-  std::vector<std::uint32_t> targets;  // of Table
-  bool guard_done = false;             // its one instruction's guard was made a branch
+  ptx::Guard guard;                   // of Cond
+  std::uint32_t target = 0, next = 0; // blocks: taken, not taken
+  std::vector<std::uint32_t> targets; // of Table
+  bool guard_done = false;            // its one instruction's guard was made a branch
   std::uint32_t end_line = 0;
 };
 
 struct ControlFlow {
   std::vector<Block> blocks;
-  std::vector<std::uint32_t> order;    // reachable blocks as they are laid out
+  std::vector<std::uint32_t> order; // reachable blocks as they are laid out
 };
 ControlFlow control_flow(const ptx::Function& function);
 
 // What several functions of a module share while they are lowered.
 struct ModuleContext {
   const ptx::Module* module = nullptr;
-  std::vector<std::uint64_t> variable_addresses;            // module variables: device address, or shared offset
-  std::vector<std::vector<std::uint64_t>> shared_offsets;   // by function, by function-scope variable
-  std::vector<std::uint64_t> dynamic_base;                  // by function: where extern shared starts; ~0 if callee
+  std::vector<std::uint64_t> variable_addresses; // module variables: device address, or shared offset
+  std::vector<std::vector<std::uint64_t>> shared_offsets; // by function, by function-scope variable
+  std::vector<std::uint64_t> dynamic_base; // by function: where extern shared starts; ~0 if callee
   std::uint32_t sites = 1;
 };
 
 struct Lowered {
   std::vector<IrOp> ops;
-  std::vector<std::uint32_t> block_start;    // by block number; ~0 where unreachable
+  std::vector<std::uint32_t> block_start; // by block number; ~0 where unreachable
   std::vector<std::uint32_t> order;
   std::vector<RowInfo> rows;
   std::vector<IrCall> calls;
   std::vector<std::vector<std::uint32_t>> tables;
   std::vector<RowId> parameters, returns;
   std::uint32_t local_bytes = 0;
-  std::uint32_t registers = 0;               // most 32-bit registers live at once
+  std::uint32_t registers = 0; // most 32-bit registers live at once
   std::uint32_t frame_bytes = 0;
 };
 // Gives every row its place in the frame.
@@ -112,9 +112,9 @@ class Modifiers {
   explicit Modifiers(const ptx::Instruction& instruction);
   bool take(std::string_view name);
   bool take_any(std::initializer_list<std::string_view> names);
-  std::string_view take_one_of(std::initializer_list<std::string_view> names);  // "" if none
-  ptx::Type take_type();                                                        // None if none
-  void skip_prefix(std::string_view prefix);                                    // "L2::", "level::"
+  std::string_view take_one_of(std::initializer_list<std::string_view> names); // "" if none
+  ptx::Type take_type();                                                       // None if none
+  void skip_prefix(std::string_view prefix);                                   // "L2::", "level::"
   bool empty() const { return left_.empty(); }
   std::string_view first() const { return left_.front(); }
 
@@ -150,13 +150,14 @@ class Lowering {
   void assign(const ptx::Operand& to, RowId value, Class kind, ptx::Type type = ptx::Type::None);
   bool single_definition(std::uint32_t reg) const;
 
-  IrOp& emit(std::string_view name, std::initializer_list<RowId> results, std::initializer_list<RowId> sources,
-             std::uint64_t imm = 0);
+  IrOp& emit(std::string_view name, std::initializer_list<RowId> results,
+             std::initializer_list<RowId> sources, std::uint64_t imm = 0);
   IrOp& emit_list(std::string_view name, const std::vector<RowId>& results, const std::vector<RowId>& sources,
                   std::uint64_t imm = 0);
-  IrOp& emit_control(std::string_view name, std::initializer_list<RowId> results, std::initializer_list<RowId> sources,
-                     std::uint64_t imm = 0);
-  RowId compute(std::string_view name, Class kind, std::initializer_list<RowId> sources, std::uint64_t imm = 0);
+  IrOp& emit_control(std::string_view name, std::initializer_list<RowId> results,
+                     std::initializer_list<RowId> sources, std::uint64_t imm = 0);
+  RowId compute(std::string_view name, Class kind, std::initializer_list<RowId> sources,
+                std::uint64_t imm = 0);
   void lower_block(std::uint32_t number, std::uint32_t next);
   void lower_end(const Block& block, std::uint32_t number, std::uint32_t next);
   void branch(std::string_view name, std::uint32_t to, RowId condition, bool conditional);
@@ -197,8 +198,10 @@ class Lowering {
   void unpack(const ptx::Instruction&, const ptx::Operand& to, const ptx::Operand& from, ptx::Type type);
   void cvt(const ptx::Instruction&, Modifiers&);
   void cvt_pack(const ptx::Instruction&, Modifiers&);
-  RowId to_float(const ptx::Instruction&, RowId value, ptx::Type from, ptx::Type to, std::string_view round, bool ftz);
-  RowId to_integer(const ptx::Instruction&, RowId value, ptx::Type from, ptx::Type to, std::string_view round);
+  RowId to_float(const ptx::Instruction&, RowId value, ptx::Type from, ptx::Type to, std::string_view round,
+                 bool ftz);
+  RowId to_integer(const ptx::Instruction&, RowId value, ptx::Type from, ptx::Type to,
+                   std::string_view round);
   RowId clamp_integer(RowId value, ptx::Type from, ptx::Type to);
   RowId convert_integer(RowId value, ptx::Type from, ptx::Type to);
 
@@ -206,8 +209,8 @@ class Lowering {
   struct Address {
     RowId row;
     std::int64_t offset;
-    ptx::Space space;       // Global (generic too), Shared, Local, Param
-    bool is_near;           // 32-bit row
+    ptx::Space space; // Global (generic too), Shared, Local, Param
+    bool is_near;     // 32-bit row
     const ptx::Operand* base;
   };
   void ld(const ptx::Instruction&, Modifiers&);
@@ -253,7 +256,7 @@ class Lowering {
   Lowered out_;
   std::vector<std::uint32_t> definitions_;
   std::vector<RowId> register_rows_;
-  std::vector<RowId> variable_words_;      // .param variables of the function
+  std::vector<RowId> variable_words_; // .param variables of the function
   std::vector<std::uint32_t> local_offsets_;
   std::map<std::tuple<std::uint8_t, std::uint64_t>, RowId> constants_;
   std::map<std::tuple<std::uint8_t, bool, std::uint32_t, std::uint64_t>, RowId> launch_rows_;
@@ -263,9 +266,9 @@ class Lowering {
   };
   std::vector<Pending> pending_;
   RowId carry_row_ = ~0u;
-  std::uint32_t weight_ = 0;               // PTX instructions since the last control operation
+  std::uint32_t weight_ = 0; // PTX instructions since the last control operation
   bool guarded_ = false;
   std::uint32_t line_ = 0;
 };
 
-}  // namespace aliquot::simgpu::exec
+} // namespace aliquot::simgpu::exec

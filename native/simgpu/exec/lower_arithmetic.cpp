@@ -11,15 +11,25 @@ using ptx::Type;
 
 namespace {
 
-bool is_float(Type type) { return type >= Type::F16 && type <= Type::F64; }
-bool is_signed(Type type) { return type >= Type::S8 && type <= Type::S64; }
-bool is_short_float(Type type) { return type >= Type::F16 && type <= Type::BF16x2; }
+bool is_float(Type type) {
+  return type >= Type::F16 && type <= Type::F64;
+}
+bool is_signed(Type type) {
+  return type >= Type::S8 && type <= Type::S64;
+}
+bool is_short_float(Type type) {
+  return type >= Type::F16 && type <= Type::BF16x2;
+}
 
 // "b32": for operations that do not care about the sign.
-std::string bits_name(Type type) { return "b" + std::to_string(ptx::size_of(type) * 8); }
+std::string bits_name(Type type) {
+  return "b" + std::to_string(ptx::size_of(type) * 8);
+}
 
 // "u32" or "s32": for those that do.
-std::string sign_name(Type type) { return (is_signed(type) ? "s" : "u") + std::to_string(ptx::size_of(type) * 8); }
+std::string sign_name(Type type) {
+  return (is_signed(type) ? "s" : "u") + std::to_string(ptx::size_of(type) * 8);
+}
 
 Type type_of(const Instruction& instruction, Modifiers& modifiers) {
   Type type = modifiers.take_type();
@@ -28,15 +38,17 @@ Type type_of(const Instruction& instruction, Modifiers& modifiers) {
   return type;
 }
 
-Class wider(Class kind) { return kind == Class::B16 ? Class::B32 : Class::B64; }
+Class wider(Class kind) {
+  return kind == Class::B16 ? Class::B32 : Class::B64;
+}
 
 std::uint64_t rounding_number(std::string_view round) {
   return round == "rz" ? 1 : round == "rm" ? 2 : round == "rp" ? 3 : 0;
 }
 
-}  // namespace
+} // namespace
 
-// --- add sub div rem min max abs neg fma rcp sqrt ... ---------------------------------------------------------
+// --- add sub div rem min max abs neg fma rcp sqrt ... ---
 
 void Lowering::arithmetic(const Instruction& in, Modifiers& modifiers) {
   if ((in.opcode == "add" || in.opcode == "sub") && modifiers.take("cc")) {
@@ -198,7 +210,7 @@ void Lowering::multiply24(const Instruction& in, Modifiers& modifiers) {
   RowId a = source(in.operands[1], Class::B32, type), b = source(in.operands[2], Class::B32, type);
   std::string name = part == "hi" ? "mul24.hi." + sign_name(type) : "mul24.lo.b32";
   RowId to = target(in.operands[0], Class::B32, type);
-  if (part != "hi" && is_signed(type)) {  // sign bit 23
+  if (part != "hi" && is_signed(type)) { // sign bit 23
     RowId eight = constant(Class::B32, 8);
     auto extend = [&](RowId row) {
       return compute("shr.s32", Class::B32, {compute("shl.b32", Class::B32, {row, eight}), eight});
@@ -271,7 +283,8 @@ void Lowering::bit_field(const Instruction& in, Modifiers& modifiers) {
     RowId length = source(in.operands[4], Class::B32, Type::U32);
     emit("bfi." + bits_name(type), {target(in.operands[0], kind, type)}, {a, b, c, length});
   } else {
-    emit(in.opcode + "." + (fns ? bits_name(type) : sign_name(type)), {target(in.operands[0], kind, type)}, {a, b, c});
+    emit(in.opcode + "." + (fns ? bits_name(type) : sign_name(type)), {target(in.operands[0], kind, type)},
+         {a, b, c});
   }
 }
 
@@ -280,7 +293,8 @@ void Lowering::bit_mask(const Instruction& in, Modifiers& modifiers) {
   Type type = type_of(in, modifiers);
   require(in, 3);
   RowId a = source(in.operands[1], Class::B32, type), b = source(in.operands[2], Class::B32, Type::U32);
-  std::string name = in.opcode + "." + std::string(mode) + "." + (in.opcode == "bmsk" ? "b32" : sign_name(type));
+  std::string name =
+      in.opcode + "." + std::string(mode) + "." + (in.opcode == "bmsk" ? "b32" : sign_name(type));
   emit(name, {target(in.operands[0], Class::B32, type)}, {a, b});
 }
 
@@ -310,7 +324,8 @@ void Lowering::lop3(const Instruction& in, Modifiers& modifiers) {
 }
 
 void Lowering::funnel(const Instruction& in, Modifiers& modifiers) {
-  std::string_view direction = modifiers.take_one_of({"l", "r"}), mode = modifiers.take_one_of({"clamp", "wrap"});
+  std::string_view direction = modifiers.take_one_of({"l", "r"}),
+                   mode = modifiers.take_one_of({"clamp", "wrap"});
   type_of(in, modifiers);
   require(in, 4);
   RowId a = source(in.operands[1], Class::B32), b = source(in.operands[2], Class::B32),
@@ -325,20 +340,20 @@ void Lowering::dot(const Instruction& in, Modifiers& modifiers) {
   require(in, 4);
   RowId a = source(in.operands[1], Class::B32), b = source(in.operands[2], Class::B32),
         c = source(in.operands[3], Class::B32, b_type);
-  std::string name = in.opcode + (half.empty() ? "" : "." + std::string(half)) + "." + sign_name(a_type) + "." +
-                     sign_name(b_type);
+  std::string name = in.opcode + (half.empty() ? "" : "." + std::string(half)) + "." + sign_name(a_type) +
+                     "." + sign_name(b_type);
   emit(name, {target(in.operands[0], Class::B32)}, {a, b, c});
 }
 
-// --- Comparisons and selection --------------------------------------------------------------------------------
+// --- Comparisons and selection ---
 
 namespace {
 
 const std::initializer_list<std::string_view> kComparisons = {"eq",  "ne",  "lt",  "le",  "gt",  "ge",
-                                                                  "lo",  "ls",  "hi",  "hs",  "equ", "neu",
-                                                                  "ltu", "leu", "gtu", "geu", "num", "nan"};
+                                                              "lo",  "ls",  "hi",  "hs",  "equ", "neu",
+                                                              "ltu", "leu", "gtu", "geu", "num", "nan"};
 
-}  // namespace
+} // namespace
 
 RowId Lowering::compare(const Instruction& in, Modifiers&, std::string_view comparison, Type type, bool ftz,
                         std::size_t first) {
@@ -352,7 +367,9 @@ RowId Lowering::compare(const Instruction& in, Modifiers&, std::string_view comp
     bool below = word == "lo" || word == "ls" || word == "hi" || word == "hs";
     if (below)
       word = word == "lo" ? "lt" : word == "ls" ? "le" : word == "hi" ? "gt" : "ge";
-    suffix = word == "eq" || word == "ne" ? bits_name(type) : below ? "u" + bits_name(type).substr(1) : sign_name(type);
+    suffix = word == "eq" || word == "ne" ? bits_name(type)
+             : below                      ? "u" + bits_name(type).substr(1)
+                                          : sign_name(type);
   }
   return compute("setp." + word + "." + suffix, Class::Pred, {a, b});
 }
@@ -398,7 +415,10 @@ void Lowering::set(const Instruction& in, Modifiers& modifiers) {
   if (!boolean.empty())
     truth = combine(in, boolean, truth, in.operands[3]);
   Class kind = class_of(to);
-  std::uint64_t one = to == Type::F32 ? 0x3F800000u : to == Type::F16 ? 0x3C00u : to == Type::BF16 ? 0x3F80u : ~0ull;
+  std::uint64_t one = to == Type::F32    ? 0x3F800000u
+                      : to == Type::F16  ? 0x3C00u
+                      : to == Type::BF16 ? 0x3F80u
+                                         : ~0ull;
   std::string width = kind == Class::B16 ? "b16" : kind == Class::B32 ? "b32" : "b64";
   emit("selp." + width, {target(in.operands[0], kind, to)}, {constant(kind, one), constant(kind, 0), truth});
 }
@@ -442,4 +462,4 @@ void Lowering::copysign(const Instruction& in, Modifiers& modifiers) {
   emit("copysign." + std::string(ptx::name_of(type)), {target(in.operands[0], kind, type)}, {a, b});
 }
 
-}  // namespace aliquot::simgpu::exec
+} // namespace aliquot::simgpu::exec

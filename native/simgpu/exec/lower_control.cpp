@@ -12,7 +12,7 @@ using ptx::OperandKind;
 using ptx::Type;
 
 namespace {
-constexpr std::uint32_t kAllThreads = 0;  // thread count of a barrier for the whole block
+constexpr std::uint32_t kAllThreads = 0; // thread count of a barrier for the whole block
 }
 
 // bar{.warp}.sync, bar.arrive, bar.red, barrier{.cta}...
@@ -22,13 +22,14 @@ void Lowering::bar(const Instruction& in, Modifiers& modifiers) {
     return;
   }
   modifiers.take_any({"cta"});
-  if (modifiers.take("cluster")) {  // every block is a cluster of one
+  if (modifiers.take("cluster")) { // every block is a cluster of one
     bool wait = !modifiers.take("arrive");
     modifiers.take_any({"wait", "acquire", "release", "relaxed"});
     modifiers.take_any({"acquire", "release", "relaxed"});
     modifiers.take("aligned");
     if (wait)
-      emit_control("barrier", {}, {constant(Class::B32, 0), constant(Class::B32, kAllThreads), constant(Class::Pred, 0)});
+      emit_control("barrier", {},
+                   {constant(Class::B32, 0), constant(Class::B32, kAllThreads), constant(Class::Pred, 0)});
     return;
   }
   std::string_view kind = modifiers.take_one_of({"sync", "arrive", "red"});
@@ -72,7 +73,10 @@ void Lowering::vote(const Instruction& in, Modifiers& modifiers) {
   if (kind == "ballot")
     emit("vote.ballot", {target(in.operands[0], Class::B32)}, {truth, members});
   else
-    emit("vote", {target(in.operands[0], Class::Pred)}, {truth, members}, kind == "all" ? 0 : kind == "any" ? 1 : 2);
+    emit("vote", {target(in.operands[0], Class::Pred)}, {truth, members},
+         kind == "all"   ? 0
+         : kind == "any" ? 1
+                         : 2);
 }
 
 void Lowering::shfl(const Instruction& in, Modifiers& modifiers) {
@@ -114,7 +118,8 @@ void Lowering::redux(const Instruction& in, Modifiers& modifiers) {
   if (type != Type::U32 && type != Type::S32 && type != Type::B32)
     refuse(in, "type is not implemented");
   bool ordered = what == "min" || what == "max";
-  std::string name = "redux." + std::string(what) + (ordered ? (type == Type::S32 ? ".s32" : ".u32") : ".b32");
+  std::string name =
+      "redux." + std::string(what) + (ordered ? (type == Type::S32 ? ".s32" : ".u32") : ".b32");
   RowId a = source(in.operands[1], Class::B32), members = source(in.operands[2], Class::B32);
   emit(name, {target(in.operands[0], Class::B32)}, {a, members});
 }
@@ -139,7 +144,9 @@ void Lowering::nanosleep(const Instruction& in, Modifiers& modifiers) {
   emit_control("nanosleep", {}, {source(in.operands[0], Class::B32)});
 }
 
-void Lowering::trap(const Instruction&, Modifiers&) { emit_control("trap", {}, {}); }
+void Lowering::trap(const Instruction&, Modifiers&) {
+  emit_control("trap", {}, {});
+}
 
 // Returning from a kernel ends the thread.
 void Lowering::ret(const Instruction&, Modifiers& modifiers) {
@@ -153,7 +160,10 @@ void Lowering::ret(const Instruction&, Modifiers& modifiers) {
       continue;
     RowId row = register_row(static_cast<std::uint32_t>(function_.return_registers[i]));
     Class kind = class_of_row(row);
-    emit(kind == Class::B64 ? "param.st.x" : kind == Class::B16 ? "param.st.h" : "param.st.w", {out_.returns[i]}, {row});
+    emit(kind == Class::B64   ? "param.st.x"
+         : kind == Class::B16 ? "param.st.h"
+                              : "param.st.w",
+         {out_.returns[i]}, {row});
   }
   emit_control("ret", {}, {});
 }
@@ -179,22 +189,25 @@ void Lowering::leave(const Instruction& in, Modifiers& modifiers) {
   out_.tables.push_back(block->targets);
 }
 
-// --- Calls --------------------------------------------------------------------------------------------------------
+// --- Calls ---
 
 // An argument as words: the call's .param variable itself, or a register put into fresh words.
 RowId Lowering::argument(const Operand& operand, std::uint64_t bytes) {
   if (operand.kind == OperandKind::Local && function_.variables[operand.index].space == ptx::Space::Param) {
     RowId& words = variable_words_[operand.index];
     if (words == ~0u)
-      words = new_row(Class::Words, static_cast<std::uint32_t>((function_.variables[operand.index].size + 3) / 4));
+      words = new_row(Class::Words,
+                      static_cast<std::uint32_t>((function_.variables[operand.index].size + 3) / 4));
     return words;
   }
   if (operand.kind == OperandKind::Parameter && !function_.is_entry)
     return out_.parameters[operand.index];
   Class kind = bytes == 8 ? Class::B64 : bytes <= 2 ? Class::B16 : Class::B32;
   RowId words = new_row(Class::Words, bytes == 8 ? 2 : 1);
-  emit(kind == Class::B64 ? "param.st.x" : kind == Class::B16 ? "param.st.h" : "param.st.w", {words},
-       {source(operand, kind)});
+  emit(kind == Class::B64   ? "param.st.x"
+       : kind == Class::B16 ? "param.st.h"
+                            : "param.st.w",
+       {words}, {source(operand, kind)});
   return words;
 }
 
@@ -213,7 +226,8 @@ void Lowering::call(const Instruction& in, Modifiers& modifiers) {
   IrCall site;
   const std::vector<ptx::Variable>*formal_parameters = nullptr, *formal_returns = nullptr;
   std::string name = "call";
-  if (callee.kind == OperandKind::Symbol && module_.symbols[callee.index].kind == ptx::Symbol::Kind::Function) {
+  if (callee.kind == OperandKind::Symbol &&
+      module_.symbols[callee.index].kind == ptx::Symbol::Kind::Function) {
     std::uint32_t index = module_.symbols[callee.index].index;
     const ptx::Function& function = module_.functions[index];
     formal_parameters = &function.parameters;
@@ -266,9 +280,11 @@ void Lowering::call(const Instruction& in, Modifiers& modifiers) {
     if (item->kind != OperandKind::Register)
       continue;
     Class kind = class_of(function_.registers[item->index].type);
-    emit(kind == Class::B64 ? "param.ld.x" : kind == Class::B16 ? "param.ld.h" : "param.ld.w", {target(*item, kind)},
-         {words});
+    emit(kind == Class::B64   ? "param.ld.x"
+         : kind == Class::B16 ? "param.ld.h"
+                              : "param.ld.w",
+         {target(*item, kind)}, {words});
   }
 }
 
-}  // namespace aliquot::simgpu::exec
+} // namespace aliquot::simgpu::exec

@@ -12,19 +12,31 @@ using ptx::Type;
 
 namespace {
 
-bool is_float(Type type) { return type >= Type::F16 && type <= Type::F64; }
-bool is_signed(Type type) { return type >= Type::S8 && type <= Type::S64; }
-std::uint32_t bits_of(Type type) { return ptx::size_of(type) * 8; }
-std::string sign_name(Type type) { return (is_signed(type) ? "s" : "u") + std::to_string(bits_of(type)); }
+bool is_float(Type type) {
+  return type >= Type::F16 && type <= Type::F64;
+}
+bool is_signed(Type type) {
+  return type >= Type::S8 && type <= Type::S64;
+}
+std::uint32_t bits_of(Type type) {
+  return ptx::size_of(type) * 8;
+}
+std::string sign_name(Type type) {
+  return (is_signed(type) ? "s" : "u") + std::to_string(bits_of(type));
+}
 
 std::uint64_t rounding_number(std::string_view round) {
   return round == "rz" ? 1 : round == "rm" ? 2 : round == "rp" ? 3 : 0;
 }
 
-Class half_of(Class kind) { return kind == Class::B128 ? Class::B64 : kind == Class::B64 ? Class::B32 : Class::B16; }
-const char* pack_name(Class half) { return half == Class::B64 ? "pack.xx" : half == Class::B32 ? "pack.ww" : "pack.hh"; }
+Class half_of(Class kind) {
+  return kind == Class::B128 ? Class::B64 : kind == Class::B64 ? Class::B32 : Class::B16;
+}
+const char* pack_name(Class half) {
+  return half == Class::B64 ? "pack.xx" : half == Class::B32 ? "pack.ww" : "pack.hh";
+}
 
-}  // namespace
+} // namespace
 
 void Lowering::mov(const Instruction& in, Modifiers& modifiers) {
   Type type = modifiers.take_type();
@@ -100,7 +112,7 @@ void Lowering::unpack(const Instruction& in, const Operand& to, const Operand& f
       assign(to.items[i], rows[i], class_of_row(rows[i]));
 }
 
-// --- cvt ------------------------------------------------------------------------------------------------------
+// --- cvt ---
 
 RowId Lowering::convert_integer(RowId value, Type from, Type to) {
   if (bits_of(from) == 8)
@@ -120,7 +132,7 @@ RowId Lowering::clamp_integer(RowId value, Type from, Type to) {
     from_bits = 16;
   }
   std::string name = (is_signed(from) ? "s" : "u") + std::to_string(from_bits);
-  std::uint32_t top = is_signed(to) ? to_bits - 1 : to_bits;           // value bits of the target
+  std::uint32_t top = is_signed(to) ? to_bits - 1 : to_bits; // value bits of the target
   std::uint32_t own = is_signed(from) ? from_bits - 1 : from_bits;
   if (is_signed(from) && (!is_signed(to) || to_bits < from_bits)) {
     std::uint64_t least = is_signed(to) ? ~std::uint64_t{0} << (to_bits - 1) : 0;
@@ -131,16 +143,18 @@ RowId Lowering::clamp_integer(RowId value, Type from, Type to) {
   return value;
 }
 
-RowId Lowering::to_float(const Instruction& in, RowId value, Type from, Type to, std::string_view round, bool ftz) {
+RowId Lowering::to_float(const Instruction& in, RowId value, Type from, Type to, std::string_view round,
+                         bool ftz) {
   bool directed = rounding_number(round) != 0;
   if (!is_float(from)) {
     Type wide = bits_of(from) < 32 ? (is_signed(from) ? Type::S32 : Type::U32) : from;
     value = convert_integer(value, from, wide);
-    // for 16-bit targets through f64, which holds 32-bit integers; larger ones overflow to infinity either way
+    // for 16-bit targets through f64, which holds 32-bit integers; larger ones overflow to infinity either
+    // way
     bool brief = to == Type::F16 || to == Type::BF16;
     Type middle = brief ? Type::F64 : to;
-    std::string name = "cvt." + std::string(directed && !brief ? "rnd." : "") + std::string(ptx::name_of(middle)) + "." +
-                       sign_name(wide);
+    std::string name = "cvt." + std::string(directed && !brief ? "rnd." : "") +
+                       std::string(ptx::name_of(middle)) + "." + sign_name(wide);
     value = compute(name, class_of(middle), {value}, rounding_number(round));
     return brief ? to_float(in, value, Type::F64, to, round, false) : value;
   }
@@ -157,8 +171,8 @@ RowId Lowering::to_float(const Instruction& in, RowId value, Type from, Type to,
       value = compute("cvt.odd.f32.f64", Class::B32, {value});
     if (round == "rm" || round == "rp")
       refuse(in, "this rounding is not implemented");
-    return compute("cvt." + std::string(round == "rz" ? "rz." : "") + std::string(ptx::name_of(to)) + ".f32", Class::B16,
-                   {value});
+    return compute("cvt." + std::string(round == "rz" ? "rz." : "") + std::string(ptx::name_of(to)) + ".f32",
+                   Class::B16, {value});
   }
   if (to == Type::TF32)
     return compute("cvt.rna.tf32.f32", Class::B32, {value});
@@ -178,7 +192,8 @@ RowId Lowering::to_integer(const Instruction& in, RowId value, Type from, Type t
   }
   // Short targets through 32 bits of their sign, which clamps; then clamped again to their own range.
   Type wide = bits_of(to) < 32 ? Type::S32 : to;
-  std::string name = "cvt." + std::string(round) + "." + sign_name(wide) + "." + std::string(ptx::name_of(from));
+  std::string name =
+      "cvt." + std::string(round) + "." + sign_name(wide) + "." + std::string(ptx::name_of(from));
   value = compute(name, class_of(wide), {value});
   if (wide == to)
     return value;
@@ -195,7 +210,7 @@ void Lowering::cvt(const Instruction& in, Modifiers& modifiers) {
   bool ftz = modifiers.take("ftz"), saturate = modifiers.take("sat"), relu = modifiers.take("relu");
   Type to = modifiers.take_type(), from = modifiers.take_type();
   if ((to == Type::F16x2 || to == Type::BF16x2) && from == Type::F32) {
-    require(in, 3);  // the first source goes to the upper half
+    require(in, 3); // the first source goes to the upper half
     Type half = to == Type::F16x2 ? Type::F16 : Type::BF16;
     RowId high = to_float(in, source(in.operands[1], Class::B32, from), from, half, round, ftz);
     RowId low = to_float(in, source(in.operands[2], Class::B32, from), from, half, round, ftz);
@@ -256,10 +271,11 @@ void Lowering::cvt_pack(const Instruction& in, Modifiers& modifiers) {
   RowId high = compute("shl.b32", Class::B32, {a, constant(Class::B32, width)});
   RowId value = compute("or.b32", Class::B32, {high, b});
   if (types.size() == 3) {
-    RowId rest = compute("shl.b32", Class::B32, {source(in.operands[3], Class::B32), constant(Class::B32, 2 * width)});
+    RowId rest =
+        compute("shl.b32", Class::B32, {source(in.operands[3], Class::B32), constant(Class::B32, 2 * width)});
     value = compute("or.b32", Class::B32, {value, rest});
   }
   assign(in.operands[0], value, Class::B32);
 }
 
-}  // namespace aliquot::simgpu::exec
+} // namespace aliquot::simgpu::exec

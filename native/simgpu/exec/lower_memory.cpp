@@ -14,12 +14,15 @@ using ptx::Type;
 
 namespace {
 
-bool is_signed(Type type) { return type >= Type::S8 && type <= Type::S64; }
+bool is_signed(Type type) {
+  return type >= Type::S8 && type <= Type::S64;
+}
 
 std::uint64_t window_of(Space space) {
-  return space == Space::Shared ? kSharedWindow : space == Space::Local ? kLocalWindow
-         : space == Space::Param                                        ? kParameterWindow
-                                                                        : 0;
+  return space == Space::Shared  ? kSharedWindow
+         : space == Space::Local ? kLocalWindow
+         : space == Space::Param ? kParameterWindow
+                                 : 0;
 }
 
 std::vector<Operand> lanes_of(const Operand& operand) {
@@ -27,9 +30,11 @@ std::vector<Operand> lanes_of(const Operand& operand) {
 }
 
 // Container of one element as the memory handlers know it.
-Class element_class(Type type) { return class_of(type) == Class::Pred ? Class::B16 : class_of(type); }
+Class element_class(Type type) {
+  return class_of(type) == Class::Pred ? Class::B16 : class_of(type);
+}
 
-}  // namespace
+} // namespace
 
 Space Lowering::take_space(Modifiers& modifiers) {
   if (modifiers.take_any({"shared::cta", "shared::cluster", "shared"}))
@@ -49,8 +54,9 @@ Space Lowering::take_space(Modifiers& modifiers) {
 // Those that a spin loop may wait on are noted.
 void Lowering::skip_hints(Modifiers& modifiers, bool& spins) {
   spins = modifiers.take_any({"volatile", "relaxed", "acquire", "mmio"});
-  while (modifiers.take_any({"release", "acq_rel", "weak", "sc", "sys", "gpu", "cta", "cluster", "ca", "cg", "cs",
-                             "lu", "cv", "wb", "wt", "nc", "unified", "noftz", "release", "relaxed", "acquire"})) {
+  while (modifiers.take_any({"release", "acq_rel", "weak",    "sc",    "sys",     "gpu",     "cta",
+                             "cluster", "ca",      "cg",      "cs",    "lu",      "cv",      "wb",
+                             "wt",      "nc",      "unified", "noftz", "release", "relaxed", "acquire"})) {
   }
   modifiers.skip_prefix("L1::");
   modifiers.skip_prefix("L2::");
@@ -66,7 +72,8 @@ Lowering::Address Lowering::address(const Instruction& in, const Operand& operan
   Space own = Space::None;
   if (base.kind == OperandKind::Local)
     own = function_.variables[base.index].space;
-  else if (base.kind == OperandKind::Symbol && module_.symbols[base.index].kind == ptx::Symbol::Kind::Variable)
+  else if (base.kind == OperandKind::Symbol &&
+           module_.symbols[base.index].kind == ptx::Symbol::Kind::Variable)
     own = module_.variables[module_.symbols[base.index].index].space;
   if (space == Space::None && (own == Space::Shared || own == Space::Local))
     result.space = own;
@@ -95,7 +102,7 @@ RowId Lowering::generic_address(const Instruction& in, const Operand& operand, S
   return add ? compute("add.b64", Class::B64, {row, constant(Class::B64, add)}) : row;
 }
 
-// --- Parameters -------------------------------------------------------------------------------------------------
+// --- Parameters ---
 
 // Where "[param + n]" is among the words of a call or of this device function. False: a kernel's parameter.
 bool Lowering::parameter_place(const Operand& operand, RowId& words, std::int64_t& offset) {
@@ -109,7 +116,8 @@ bool Lowering::parameter_place(const Operand& operand, RowId& words, std::int64_
     if (variable.size > 4096)
       throw LowerError{"parameter " + variable.name + " is larger than 4 KiB", true};
     if (variable_words_[base.index] == ~0u)
-      variable_words_[base.index] = new_row(Class::Words, static_cast<std::uint32_t>((variable.size + 3) / 4));
+      variable_words_[base.index] =
+          new_row(Class::Words, static_cast<std::uint32_t>((variable.size + 3) / 4));
     words = variable_words_[base.index];
     size = variable.size;
   } else if (base.kind == OperandKind::Parameter && !function_.is_entry) {
@@ -133,9 +141,10 @@ void check_inside(std::int64_t offset, std::uint32_t bytes, std::uint32_t words,
   if (static_cast<std::uint64_t>(offset) % std::min(bytes, 4u) != 0)
     throw LowerError{"line " + std::to_string(line) + ": misaligned parameter access", false};
 }
-}  // namespace
+} // namespace
 
-void Lowering::load_parameter(const Instruction& in, const std::vector<Operand>& to, const Operand& from, Type type) {
+void Lowering::load_parameter(const Instruction& in, const std::vector<Operand>& to, const Operand& from,
+                              Type type) {
   RowId words = 0;
   std::int64_t offset = 0;
   std::uint32_t bytes = ptx::size_of(type);
@@ -154,7 +163,7 @@ void Lowering::load_parameter(const Instruction& in, const std::vector<Operand>&
   const Operand& base = from.items[0];
   if (!function_.is_entry)
     refuse(in, "ld.param through a register in a device function is not implemented");
-  if (base.kind == OperandKind::Register) {  // an address within the parameters
+  if (base.kind == OperandKind::Register) { // an address within the parameters
     RowId at = compute("add.b64", Class::B64,
                        {resize(register_row(base.index), Class::B64, false),
                         constant(Class::B64, kParameterWindow + static_cast<std::uint64_t>(from.offset))});
@@ -167,40 +176,48 @@ void Lowering::load_parameter(const Instruction& in, const std::vector<Operand>&
     }
     return;
   }
-  std::uint64_t start = out_.rows[address_of(base, Class::B64)].bits + static_cast<std::uint64_t>(from.offset);
+  std::uint64_t start =
+      out_.rows[address_of(base, Class::B64)].bits + static_cast<std::uint64_t>(from.offset);
   if (start > kMostParameterBytes)
     reject(in.position.line, "access outside the parameter");
   for (std::size_t i = 0; i < to.size(); ++i) {
-    RowId value = launch_parameter(kind, static_cast<std::uint32_t>(start + i * bytes) | (bytes == 1 ? kByteParameter : 0));
+    RowId value = launch_parameter(kind, static_cast<std::uint32_t>(start + i * bytes) |
+                                             (bytes == 1 ? kByteParameter : 0));
     if (type == Type::S8)
       value = compute("widen.s8.h", Class::B16, {value});
     assign(to[i], value, kind, type);
   }
 }
 
-void Lowering::store_parameter(const Instruction& in, const Operand& to, const std::vector<Operand>& from, Type type) {
+void Lowering::store_parameter(const Instruction& in, const Operand& to, const std::vector<Operand>& from,
+                               Type type) {
   RowId words = 0;
   std::int64_t offset = 0;
   std::uint32_t bytes = ptx::size_of(type);
   if (!parameter_place(to, words, offset))
     refuse(in, "st.param to a kernel's parameter");
-  const char* name = bytes == 8 ? "param.st.x" : bytes == 4 ? "param.st.w" : bytes == 2 ? "param.st.h" : "param.st.b";
+  const char* name = bytes == 8   ? "param.st.x"
+                     : bytes == 4 ? "param.st.w"
+                     : bytes == 2 ? "param.st.h"
+                                  : "param.st.b";
   for (std::size_t i = 0; i < from.size(); ++i, offset += bytes) {
     check_inside(offset, bytes, out_.rows[words].words, line_);
     emit(name, {words}, {source(from[i], element_class(type), type)}, static_cast<std::uint64_t>(offset));
   }
 }
 
-// --- ld and st ----------------------------------------------------------------------------------------------------
+// --- ld and st ---
 
 namespace {
 std::string access_name(const char* what, Space space, std::size_t lanes, Type type, bool is_near) {
-  std::string name = std::string(what) + (space == Space::Shared ? ".shared" : space == Space::Local ? ".local" : ".global");
+  std::string name = std::string(what) + (space == Space::Shared  ? ".shared"
+                                          : space == Space::Local ? ".local"
+                                                                  : ".global");
   if (lanes > 1)
     name += ".v" + std::to_string(lanes);
   return name + ".b" + std::to_string(ptx::size_of(type) * 8) + (is_near ? ".near" : "");
 }
-}  // namespace
+} // namespace
 
 void Lowering::ld(const Instruction& in, Modifiers& modifiers) {
   bool spins = false;
@@ -286,12 +303,13 @@ void Lowering::st(const Instruction& in, Modifiers& modifiers) {
   }
 }
 
-// --- Atomics ------------------------------------------------------------------------------------------------------
+// --- Atomics ---
 
 void Lowering::atom(const Instruction& in, Modifiers& modifiers) {
   bool red = in.opcode == "red", spins = false;
   Space space = take_space(modifiers);
-  std::string_view what = modifiers.take_one_of({"add", "min", "max", "and", "or", "xor", "inc", "dec", "exch", "cas"});
+  std::string_view what =
+      modifiers.take_one_of({"add", "min", "max", "and", "or", "xor", "inc", "dec", "exch", "cas"});
   skip_hints(modifiers, spins);
   std::string_view vector = modifiers.take_one_of({"v2", "v4", "v8"});
   Type type = modifiers.take_type();
@@ -321,7 +339,7 @@ void Lowering::atom(const Instruction& in, Modifiers& modifiers) {
     emit(name, {to}, {at, b}).extra = context_.sites++;
 }
 
-// --- Address spaces -------------------------------------------------------------------------------------------------
+// --- Address spaces ---
 
 void Lowering::cvta(const Instruction& in, Modifiers& modifiers) {
   bool to_space = modifiers.take("to");
@@ -345,7 +363,8 @@ void Lowering::cvta(const Instruction& in, Modifiers& modifiers) {
 void Lowering::isspacep(const Instruction& in, Modifiers& modifiers) {
   Space space = take_space(modifiers);
   require(in, 2);
-  emit("isspacep", {target(in.operands[0], Class::Pred)}, {source(in.operands[1], Class::B64)}, window_of(space) >> 48);
+  emit("isspacep", {target(in.operands[0], Class::Pred)}, {source(in.operands[1], Class::B64)},
+       window_of(space) >> 48);
 }
 
 void Lowering::prefetch(const Instruction&, Modifiers& modifiers) {
@@ -386,8 +405,9 @@ void Lowering::cp_async(const Instruction& in, Modifiers& modifiers) {
 }
 
 void Lowering::fence(const Instruction&, Modifiers& modifiers) {
-  while (modifiers.take_any({"sc", "acq_rel", "acquire", "release", "cta", "cluster", "gpu", "gl", "sys", "proxy",
-                             "async", "alias", "mbarrier_init", "global", "shared::cta", "shared::cluster"})) {
+  while (modifiers.take_any({"sc", "acq_rel", "acquire", "release", "cta", "cluster", "gpu", "gl", "sys",
+                             "proxy", "async", "alias", "mbarrier_init", "global", "shared::cta",
+                             "shared::cluster"})) {
   }
   emit("fence", {}, {});
 }
@@ -398,4 +418,4 @@ void Lowering::nothing(const Instruction&, Modifiers& modifiers) {
   }
 }
 
-}  // namespace aliquot::simgpu::exec
+} // namespace aliquot::simgpu::exec

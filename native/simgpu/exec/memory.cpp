@@ -11,15 +11,20 @@ namespace {
 // The stretch of memory around a generic address: device memory, or one of the block's windows.
 Range find_range(Context* context, std::uint64_t address) {
   auto window = [](std::uint64_t begin, const char* host, std::uint64_t bytes, bool writable) {
-    return Range{begin, begin + bytes, static_cast<std::int64_t>(reinterpret_cast<std::uint64_t>(host) - begin),
-                 writable};
+    return Range{begin, begin + bytes,
+                 static_cast<std::int64_t>(reinterpret_cast<std::uint64_t>(host) - begin), writable};
   };
   switch (address >> 48) {
-  case 0: return context->memory->find(address);
-  case kSharedWindow >> 48: return window(kSharedWindow, context->shared, context->shared_bytes, true);
-  case kLocalWindow >> 48: return window(kLocalWindow, context->local, context->local_bytes, true);
-  case kParameterWindow >> 48: return window(kParameterWindow, context->parameters, context->parameter_bytes, false);
-  default: return {};
+  case 0:
+    return context->memory->find(address);
+  case kSharedWindow >> 48:
+    return window(kSharedWindow, context->shared, context->shared_bytes, true);
+  case kLocalWindow >> 48:
+    return window(kLocalWindow, context->local, context->local_bytes, true);
+  case kParameterWindow >> 48:
+    return window(kParameterWindow, context->parameters, context->parameter_bytes, false);
+  default:
+    return {};
   }
 }
 
@@ -33,26 +38,40 @@ char* host_of(std::uint64_t address, std::int64_t delta) {
 
 FaultKind kind_of(runtime::Why why) {
   switch (why) {
-  case runtime::Why::Illegal: return FaultKind::IllegalAddress;
-  case runtime::Why::Misaligned: return FaultKind::MisalignedAddress;
-  case runtime::Why::Trap: return FaultKind::Trap;
-  case runtime::Why::InvalidPc: return FaultKind::InvalidPc;
-  case runtime::Why::StackOverflow: return FaultKind::StackOverflow;
-  case runtime::Why::Space: return FaultKind::InvalidAddressSpace;
-  case runtime::Why::Assert: return FaultKind::Assert;
+  case runtime::Why::Illegal:
+    return FaultKind::IllegalAddress;
+  case runtime::Why::Misaligned:
+    return FaultKind::MisalignedAddress;
+  case runtime::Why::Trap:
+    return FaultKind::Trap;
+  case runtime::Why::InvalidPc:
+    return FaultKind::InvalidPc;
+  case runtime::Why::StackOverflow:
+    return FaultKind::StackOverflow;
+  case runtime::Why::Space:
+    return FaultKind::InvalidAddressSpace;
+  case runtime::Why::Assert:
+    return FaultKind::Assert;
   }
   return FaultKind::IllegalInstruction;
 }
 
 const char* text_of(runtime::Why why) {
   switch (why) {
-  case runtime::Why::Illegal: return "illegal address ";
-  case runtime::Why::Misaligned: return "misaligned address ";
-  case runtime::Why::Trap: return "trap";
-  case runtime::Why::InvalidPc: return "jump to what is no code ";
-  case runtime::Why::StackOverflow: return "stack overflow";
-  case runtime::Why::Space: return "address of the wrong space ";
-  case runtime::Why::Assert: return "assertion failed";
+  case runtime::Why::Illegal:
+    return "illegal address ";
+  case runtime::Why::Misaligned:
+    return "misaligned address ";
+  case runtime::Why::Trap:
+    return "trap";
+  case runtime::Why::InvalidPc:
+    return "jump to what is no code ";
+  case runtime::Why::StackOverflow:
+    return "stack overflow";
+  case runtime::Why::Space:
+    return "address of the wrong space ";
+  case runtime::Why::Assert:
+    return "assertion failed";
   }
   return "";
 }
@@ -63,7 +82,7 @@ std::string hexadecimal(std::uint64_t value) {
   return text;
 }
 
-}  // namespace
+} // namespace
 
 namespace runtime {
 
@@ -75,13 +94,14 @@ bool refill(Context* context, Site* site, std::uint64_t address, bool write) {
   return true;
 }
 
-bool resolve(Context* context, const Op* op, const std::uint64_t* addresses, std::uint32_t mask, std::uint32_t bytes,
-             bool write, char** pointers) {
-  Site site{};  // lanes may take turns between ranges: the shared cache is left to the common case
+bool resolve(Context* context, const Op* op, const std::uint64_t* addresses, std::uint32_t mask,
+             std::uint32_t bytes, bool write, char** pointers) {
+  Site site{}; // lanes may take turns between ranges: the shared cache is left to the common case
   for (std::uint32_t left = mask; left; left &= left - 1) {
     std::uint32_t lane = static_cast<std::uint32_t>(__builtin_ctz(left));
     std::uint64_t address = addresses[lane];
-    if (!covers(site, address, bytes) && !(refill(context, &site, address, write) && covers(site, address, bytes))) {
+    if (!covers(site, address, bytes) &&
+        !(refill(context, &site, address, write) && covers(site, address, bytes))) {
       raise(context, op, Why::Illegal, std::uint32_t{1} << lane, address);
       return false;
     }
@@ -106,15 +126,16 @@ void raise(Context* context, const Op* op, Why why, std::uint32_t lanes, std::ui
   fault.thread[1] = thread / size.x % size.y;
   fault.thread[2] = thread / size.x / size.y;
   std::memcpy(fault.block, block.block, sizeof fault.block);
-  fault.message = "kernel " + block.kernel->function->name + ", PTX line " + std::to_string(op->line) + ", block (" +
-                  std::to_string(fault.block[0]) + "," + std::to_string(fault.block[1]) + "," +
+  fault.message = "kernel " + block.kernel->function->name + ", PTX line " + std::to_string(op->line) +
+                  ", block (" + std::to_string(fault.block[0]) + "," + std::to_string(fault.block[1]) + "," +
                   std::to_string(fault.block[2]) + "), thread (" + std::to_string(fault.thread[0]) + "," +
-                  std::to_string(fault.thread[1]) + "," + std::to_string(fault.thread[2]) + "): " + text_of(why);
+                  std::to_string(fault.thread[1]) + "," + std::to_string(fault.thread[2]) +
+                  "): " + text_of(why);
   if (why == Why::Illegal || why == Why::Misaligned || why == Why::InvalidPc || why == Why::Space)
     fault.message += hexadecimal(address);
 }
 
-}  // namespace runtime
+} // namespace runtime
 
 bool read_device(Context* context, std::uint64_t address, void* to, std::size_t bytes) {
   char* out = static_cast<char*>(to);
@@ -149,4 +170,4 @@ std::string read_device_string(Context* context, std::uint64_t address, std::siz
   return text;
 }
 
-}  // namespace aliquot::simgpu::exec
+} // namespace aliquot::simgpu::exec

@@ -1,7 +1,7 @@
 // Branches, calls, barriers and what lanes of a warp say to each other (PTX ISA 9.7.9 shfl, 9.7.12, 9.7.13).
 //
-// `extra` of every operation here is the number of PTX instructions since the last such operation: that is how
-// instructions and the step budget are counted, once a basic block instead of once an instruction.
+// `extra` of every operation here is the number of PTX instructions since the last such operation: that is
+// how instructions and the step budget are counted, once a basic block instead of once an instruction.
 #include "native/simgpu/exec/rows.hpp"
 
 namespace aliquot::simgpu::exec::ALIQUOT_ISA {
@@ -15,20 +15,20 @@ ALIQUOT_INLINE void count(const Op* op, Context* context, u32 mask) {
 }
 
 // Goes to `to`; with other groups waiting, only if none waits before it.
-#define ALIQUOT_JUMP(to)                                                                                               \
-  do {                                                                                                                 \
-    const Op* next = (to);                                                                                             \
-    if (!Full && reinterpret_cast<std::uintptr_t>(next) >= context->reconverge) {                                      \
-      runtime::transfer(context, next, rows, mask);                                                                    \
-      ALIQUOT_RESUME();                                                                                                \
-    }                                                                                                                  \
-    ALIQUOT_GO(next, rows, mask, Full);                                                                                \
+#define ALIQUOT_JUMP(to)                                                                                     \
+  do {                                                                                                       \
+    const Op* next = (to);                                                                                   \
+    if (!Full && reinterpret_cast<std::uintptr_t>(next) >= context->reconverge) {                            \
+      runtime::transfer(context, next, rows, mask);                                                          \
+      ALIQUOT_RESUME();                                                                                      \
+    }                                                                                                        \
+    ALIQUOT_GO(next, rows, mask, Full);                                                                      \
   } while (0)
 
-#define ALIQUOT_CHECK_BUDGET(to)                                                                                       \
-  if (__builtin_expect(context->steps >= context->step_limit, 0)) {                                                    \
-    runtime::budget(context, to, rows, mask);                                                                          \
-    ALIQUOT_RESUME();                                                                                                  \
+#define ALIQUOT_CHECK_BUDGET(to)                                                                             \
+  if (__builtin_expect(context->steps >= context->step_limit, 0)) {                                          \
+    runtime::budget(context, to, rows, mask);                                                                \
+    ALIQUOT_RESUME();                                                                                        \
   }
 
 // Between two blocks that follow each other in the code.
@@ -111,15 +111,15 @@ struct BranchTable {
   }
 };
 
-#define TRANSFER(name, signature, ...)                                                                                 \
-  struct name {                                                                                                        \
-    static constexpr const char* shape = signature;                                                                    \
-    template <bool Full>                                                                                               \
-    ALIQUOT_HANDLER_ABI static void run(ALIQUOT_ARGS) {                                                                \
-      count<Full>(op, context, mask);                                                                                  \
-      __VA_ARGS__;                                                                                                     \
-      ALIQUOT_RESUME();                                                                                                \
-    }                                                                                                                  \
+#define TRANSFER(name, signature, ...)                                                                       \
+  struct name {                                                                                              \
+    static constexpr const char* shape = signature;                                                          \
+    template <bool Full>                                                                                     \
+    ALIQUOT_HANDLER_ABI static void run(ALIQUOT_ARGS) {                                                      \
+      count<Full>(op, context, mask);                                                                        \
+      __VA_ARGS__;                                                                                           \
+      ALIQUOT_RESUME();                                                                                      \
+    }                                                                                                        \
   }
 
 TRANSFER(Call, "=", runtime::call(context, op, rows, mask));
@@ -132,8 +132,7 @@ TRANSFER(Nanosleep, "=w",
          runtime::sleep(context, op + 1, rows, mask,
                         reinterpret_cast<const u32*>(rows + op->r[0])[__builtin_ctz(mask)]));
 // bar.sync id, threads: kind in imm
-TRANSFER(Barrier, "=wwp",
-         u32 lane = u32(__builtin_ctz(mask));
+TRANSFER(Barrier, "=wwp", u32 lane = u32(__builtin_ctz(mask));
          runtime::barrier(context, op, rows, mask, reinterpret_cast<const u32*>(rows + op->r[0])[lane],
                           reinterpret_cast<const u32*>(rows + op->r[1])[lane], unsigned(op->imm),
                           load_predicate(rows, op->r[2])));
@@ -168,7 +167,7 @@ struct Guard {
     chosen = (Negated ? ~chosen : chosen) & mask;
     if (chosen == 0)
       ALIQUOT_GO(op + op->imm, rows, mask, Full);
-    *reinterpret_cast<u32*>(rows + op->r[0]) = mask;  // read back by EndGuard
+    *reinterpret_cast<u32*>(rows + op->r[0]) = mask; // read back by EndGuard
     ALIQUOT_GO(op + 1, rows, chosen, chosen == kFullMask);
   }
 };
@@ -183,7 +182,7 @@ struct EndGuard {
   }
 };
 
-// --- Warp-wide ------------------------------------------------------------------------------------------------
+// --- Warp-wide ---
 
 ALIQUOT_INLINE u32 uniform(const char* rows, u32 at, u32 mask) {
   return reinterpret_cast<const u32*>(rows + at)[__builtin_ctz(mask)];
@@ -194,8 +193,8 @@ template <bool Full>
 ALIQUOT_INLINE bool converged(ALIQUOT_ARGS, u32 members) {
   return Full || (members & ~mask) == 0 || runtime::warp_sync(context, op, rows, mask, members);
 }
-#define ALIQUOT_CONVERGE(members)                                                                                      \
-  if (!converged<Full>(op, rows, context, mask, members))                                                              \
+#define ALIQUOT_CONVERGE(members)                                                                            \
+  if (!converged<Full>(op, rows, context, mask, members))                                                    \
     ALIQUOT_RESUME();
 
 struct WarpBarrier {
@@ -317,7 +316,7 @@ struct Reduce {
     ALIQUOT_NEXT();
   }
 };
-#define REDUCE(name, T, expression)                                                                                    \
+#define REDUCE(name, T, expression)                                                                          \
   ALIQUOT_ENTRY(name, Reduce<decltype([](T a, T b) -> T { return expression; }), T>)
 
 struct ActiveMask {
@@ -407,9 +406,9 @@ const Entry kWarp[] = {
 
 const EntryList kControlLists[] = {LIST(kControl), LIST(kWarp)};
 
-}  // namespace
+} // namespace
 
 extern const EntryLists kControlEntries;
 const EntryLists kControlEntries = {kControlLists, sizeof kControlLists / sizeof kControlLists[0]};
 
-}  // namespace aliquot::simgpu::exec::ALIQUOT_ISA
+} // namespace aliquot::simgpu::exec::ALIQUOT_ISA

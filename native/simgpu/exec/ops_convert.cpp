@@ -49,8 +49,12 @@ struct DirectedConvert {
     asm volatile("" : "+r"(in), "+r"(out) : : "memory");
     for (int lane = 0; lane < 32; ++lane)
       out[lane] = D(in[lane]);
-    asm volatile("" : : "r"(out) : "memory");
+    asm volatile("" : "+r"(out) : : "memory");
     fesetround(before);
+    // Compilers convert unsigned integers by a subtraction, which makes -0 of 0 when rounding down.
+    if constexpr (std::is_unsigned_v<S>)
+      for (int lane = 0; lane < 32; ++lane)
+        out[lane] = __builtin_bit_cast(D, Bits<D>(__builtin_bit_cast(Bits<D>, out[lane]) & ~kSign<D>));
   }
 };
 
@@ -67,16 +71,17 @@ ALIQUOT_INLINE u16 bfloat_toward_zero(f32 value) {
   return value != value ? u16(0x7FFF) : u16(to_pattern(value) >> 16);
 }
 
-#define TO_INTEGER(mode, round, t, T)                                                                                  \
-  ROW1("cvt." mode ".s32." t, s32, T, to_integer<s32, round, T>(a)),                                                   \
-      ROW1("cvt." mode ".u32." t, u32, T, to_integer<u32, round, T>(a)),                                               \
-      ROW1("cvt." mode ".s64." t, s64, T, to_integer<s64, round, T>(a)),                                               \
-      ROW1("cvt." mode ".u64." t, u64, T, to_integer<u64, round, T>(a)),                                               \
+#define TO_INTEGER(mode, round, t, T)                                                                        \
+  ROW1("cvt." mode ".s32." t, s32, T, to_integer<s32, round, T>(a)),                                         \
+      ROW1("cvt." mode ".u32." t, u32, T, to_integer<u32, round, T>(a)),                                     \
+      ROW1("cvt." mode ".s64." t, s64, T, to_integer<s64, round, T>(a)),                                     \
+      ROW1("cvt." mode ".u64." t, u64, T, to_integer<u64, round, T>(a)),                                     \
       ROW1("cvt." mode "." t "." t, T, T, to_integral<round, T>(a))
 
-#define FROM_INTEGER(t, T)                                                                                             \
-  ROW1("cvt.f32." t, f32, T, convert<f32, T>(a)), ROW1("cvt.f64." t, f64, T, convert<f64, T>(a)),                      \
-      ALIQUOT_ENTRY("cvt.rnd.f32." t, DirectedConvert<f32, T>), ALIQUOT_ENTRY("cvt.rnd.f64." t, DirectedConvert<f64, T>)
+#define FROM_INTEGER(t, T)                                                                                   \
+  ROW1("cvt.f32." t, f32, T, convert<f32, T>(a)), ROW1("cvt.f64." t, f64, T, convert<f64, T>(a)),            \
+      ALIQUOT_ENTRY("cvt.rnd.f32." t, DirectedConvert<f32, T>),                                              \
+      ALIQUOT_ENTRY("cvt.rnd.f64." t, DirectedConvert<f64, T>)
 
 const Entry kNumbers[] = {
     TO_INTEGER("rni", Round::Nearest, "f32", f32),
@@ -102,14 +107,15 @@ const Entry kNumbers[] = {
     LANE1("cvt.rz.bf16.f32", u16, f32, bfloat_toward_zero(a)),
     // f64 to f32 with the last bit sticky, for one more rounding to 16 bits
     LANE1("cvt.odd.f32.f64", f32, f64, odd_narrow(a)),
-    LANE1("cvt.rna.tf32.f32", u32, f32, (to_pattern(a) & 0x7F800000u) == 0x7F800000u ? to_pattern(a)
-                                                                               : (to_pattern(a) + 0x1000u) & ~0x1FFFu),
+    LANE1("cvt.rna.tf32.f32", u32, f32,
+          (to_pattern(a) & 0x7F800000u) == 0x7F800000u ? to_pattern(a)
+                                                       : (to_pattern(a) + 0x1000u) & ~0x1FFFu),
 };
 
 #define WIDEN(t, From, w, To) ROW1("widen." t "." w, To, From, convert<To, From>(a))
 const Entry kContainers[] = {
     // 8-bit values live in the low half of 16-bit rows
-    ROW1("widen.u8.h", u16, u16, a & u16(0xFF)),
+    ROW1("widen.u8.h", u16, u16, a& u16(0xFF)),
     ROW1("widen.s8.h", s16, s16, (a << 8) >> 8),
     WIDEN("u16", u16, "w", u32),
     WIDEN("s16", s16, "w", s32),
@@ -205,17 +211,17 @@ struct ParameterStore {
   }
 };
 const Entry kParameters[] = {
-    ALIQUOT_ENTRY("param.ld.h", ParameterLoad<u16>),      ALIQUOT_ENTRY("param.ld.w", ParameterLoad<u32>),
-    ALIQUOT_ENTRY("param.ld.x", ParameterLoad<u64>),      ALIQUOT_ENTRY("param.st.b", ParameterStore<u16, 1>),
-    ALIQUOT_ENTRY("param.st.h", ParameterStore<u16, 2>),  ALIQUOT_ENTRY("param.st.w", ParameterStore<u32, 4>),
+    ALIQUOT_ENTRY("param.ld.h", ParameterLoad<u16>),     ALIQUOT_ENTRY("param.ld.w", ParameterLoad<u32>),
+    ALIQUOT_ENTRY("param.ld.x", ParameterLoad<u64>),     ALIQUOT_ENTRY("param.st.b", ParameterStore<u16, 1>),
+    ALIQUOT_ENTRY("param.st.h", ParameterStore<u16, 2>), ALIQUOT_ENTRY("param.st.w", ParameterStore<u32, 4>),
     ALIQUOT_ENTRY("param.st.x", ParameterStore<u64, 8>),
 };
 
 const EntryList kConvertLists[] = {LIST(kNumbers), LIST(kContainers), LIST(kWide), LIST(kParameters)};
 
-}  // namespace
+} // namespace
 
 extern const EntryLists kConvertEntries;
 const EntryLists kConvertEntries = {kConvertLists, sizeof kConvertLists / sizeof kConvertLists[0]};
 
-}  // namespace aliquot::simgpu::exec::ALIQUOT_ISA
+} // namespace aliquot::simgpu::exec::ALIQUOT_ISA

@@ -1,10 +1,11 @@
-// Integer arithmetic, logic, shifts, bit fields, comparisons and moves (PTX ISA 9.7.1, 9.7.2, 9.7.5 to 9.7.9).
+// Integer arithmetic, logic, shifts, bit fields, comparisons and moves (PTX ISA 9.7.1, 9.7.2, 9.7.5
+// to 9.7.9).
 #include "native/simgpu/exec/rows.hpp"
 
 namespace aliquot::simgpu::exec::ALIQUOT_ISA {
 namespace {
 
-// --- Scalar forms of what PTX defines by cases --------------------------------------------------------------
+// --- Scalar forms of what PTX defines by cases ---
 
 // Division by zero yields all ones, as on the vendor's hardware; the one overflow wraps.
 template <class T>
@@ -48,7 +49,7 @@ ALIQUOT_INLINE T extract_field(T a, u32 position, u32 length) {
   bool sign = is_signed && length != 0 && ((Bits<T>(a) >> top) & 1);
   Bits<T> shifted = position < width ? Bits<T>(a) >> position : 0;
   Bits<T> keep = length >= width ? ~Bits<T>(0) : (Bits<T>(1) << length) - 1;
-  u32 left = position < width ? width - position : 0;  // bits of `a` at and above the position
+  u32 left = position < width ? width - position : 0; // bits of `a` at and above the position
   if (left < length && left < width)
     keep = left == 0 ? 0 : (Bits<T>(1) << left) - 1;
   return T((shifted & keep) | (sign ? ~keep : 0));
@@ -115,7 +116,9 @@ ALIQUOT_INLINE u32 permute_mode(u64 bytes, u32 c, u32 mode) {
   return permute_bytes(bytes, selectors[mode][c & 3]);
 }
 
-ALIQUOT_INLINE u64 join(u32 low, u32 high) { return u64(high) << 32 | low; }
+ALIQUOT_INLINE u64 join(u32 low, u32 high) {
+  return u64(high) << 32 | low;
+}
 
 template <class A, class B>
 ALIQUOT_INLINE u32 dot4(u32 a, u32 b, u32 c) {
@@ -136,7 +139,7 @@ ALIQUOT_INLINE T saturating(s64 value) {
   return value > 0x7FFFFFFF ? 0x7FFFFFFF : value < -0x80000000ll ? T(-0x80000000ll) : T(value);
 }
 
-// --- Row forms ----------------------------------------------------------------------------------------------
+// --- Row forms ---
 
 template <class T>
 ALIQUOT_INLINE V<T> shift_left(V<T> a, V<u32> amount) {
@@ -165,9 +168,13 @@ ALIQUOT_INLINE V<T> high_product(V<T> a, V<T> b) {
 }
 
 template <class T>
-ALIQUOT_INLINE V<T> smaller(V<T> a, V<T> b) { return a < b ? a : b; }
+ALIQUOT_INLINE V<T> smaller(V<T> a, V<T> b) {
+  return a < b ? a : b;
+}
 template <class T>
-ALIQUOT_INLINE V<T> larger(V<T> a, V<T> b) { return a > b ? a : b; }
+ALIQUOT_INLINE V<T> larger(V<T> a, V<T> b) {
+  return a > b ? a : b;
+}
 
 // Funnel shifts: the 64-bit value {b, a}, by `amount` clamped to 32 or wrapped.
 ALIQUOT_INLINE V<u32> funnel_left(V<u32> a, V<u32> b, V<u32> amount) {
@@ -178,7 +185,9 @@ ALIQUOT_INLINE V<u32> funnel_right(V<u32> a, V<u32> b, V<u32> amount) {
   V<u64> both = convert<u64, u32>(b) << 32 | convert<u64, u32>(a);
   return convert<u32, u64>(both >> convert<u64, u32>(amount));
 }
-ALIQUOT_INLINE V<u32> at_most_32(V<u32> amount) { return smaller<u32>(amount, splat<u32>(32)); }
+ALIQUOT_INLINE V<u32> at_most_32(V<u32> amount) {
+  return smaller<u32>(amount, splat<u32>(32));
+}
 
 // lop3: any function of three bits, as its truth table in the immediate.
 struct Lop3 {
@@ -202,8 +211,8 @@ struct Lop3 {
 // add.cc, addc, addc.cc and the same for sub; the carry is a predicate of its own.
 template <class T, bool Subtract, bool In, bool Out>
 struct Carry {
-  static constexpr const char* shape = sizeof(T) == 4 ? (In ? Out ? "wp=wwp" : "w=wwp" : "wp=ww")
-                                                      : (In ? Out ? "xp=xxp" : "x=xxp" : "xp=xx");
+  static constexpr const char* shape =
+      sizeof(T) == 4 ? (In ? Out ? "wp=wwp" : "w=wwp" : "wp=ww") : (In ? Out ? "xp=xxp" : "x=xxp" : "xp=xx");
   template <bool Full>
   ALIQUOT_HANDLER_ABI static void run(ALIQUOT_ARGS) {
     constexpr u32 first = Out ? 2 : 1;
@@ -216,43 +225,48 @@ struct Carry {
     store<T, Full>(rows, op->r[0], sum, mask);
     if constexpr (Out) {
       // Carry: the sum wrapped at either step. Borrow: the minuend was smaller at either step.
-      u32 out = Subtract ? bits_of(a < b) | bits_of(partial < in) : bits_of(partial < a) | bits_of(sum < partial);
+      u32 out =
+          Subtract ? bits_of(a < b) | bits_of(partial < in) : bits_of(partial < a) | bits_of(sum < partial);
       store_predicate<Full>(rows, op->r[1], out, mask);
     }
     ALIQUOT_NEXT();
   }
 };
 
-// --- Tables ---------------------------------------------------------------------------------------------------
+// --- Tables ---
 
-#define EVERY_WIDTH(suffix, T, S)                                                                                           \
-  ROW2("add." suffix, T, T, T, a + b), ROW2("sub." suffix, T, T, T, a - b), ROW2("mul.lo." suffix, T, T, T, a * b),                    \
-      ROW3("mad.lo." suffix, T, T, T, T, a * b + c), ROW2("and." suffix, T, T, T, a & b), ROW2("or." suffix, T, T, T, a | b),           \
-      ROW2("xor." suffix, T, T, T, a ^ b), ROW1("not." suffix, T, T, ~a), ROW1("neg." suffix, T, T, V<T>{} - a),                      \
-      ROW1("abs." suffix, T, S, a < 0 ? V<S>{} - a : a), ROW1("mov." suffix, T, T, a),                                           \
-      ROW1("cnot." suffix, T, T, (V<T>)(a == 0) & T(1)), ROW2("shl." suffix, T, T, u32, shift_left<T>(a, b)),                    \
-      ALIQUOT_ENTRY("selp." suffix, Map<decltype([](V<T> a, V<T> b, u32 p) __attribute__((always_inline)) {                 \
-                                     return select<T>(expand<T>(p), a, b);                                             \
-                                   }),                                                                                 \
-                                   T, T, T, Pred>),                                                                    \
+#define EVERY_WIDTH(suffix, T, S)                                                                            \
+  ROW2("add." suffix, T, T, T, a + b), ROW2("sub." suffix, T, T, T, a - b),                                  \
+      ROW2("mul.lo." suffix, T, T, T, a* b), ROW3("mad.lo." suffix, T, T, T, T, a* b + c),                   \
+      ROW2("and." suffix, T, T, T, a& b), ROW2("or." suffix, T, T, T, a | b),                                \
+      ROW2("xor." suffix, T, T, T, a ^ b), ROW1("not." suffix, T, T, ~a),                                    \
+      ROW1("neg." suffix, T, T, V<T>{} - a), ROW1("abs." suffix, T, S, a < 0 ? V<S>{} - a : a),              \
+      ROW1("mov." suffix, T, T, a), ROW1("cnot." suffix, T, T, (V<T>)(a == 0) & T(1)),                       \
+      ROW2("shl." suffix, T, T, u32, shift_left<T>(a, b)),                                                   \
+      ALIQUOT_ENTRY("selp." suffix, Map<decltype([](V<T> a, V<T> b, u32 p) __attribute__((always_inline)) {  \
+                                          return select<T>(expand<T>(p), a, b);                              \
+                                        }),                                                                  \
+                                        T, T, T, Pred>),                                                     \
       TEST2("setp.eq." suffix, T, a == b), TEST2("setp.ne." suffix, T, a != b)
 
-#define EVERY_SIGN(suffix, T)                                                                                               \
-  ROW2("min." suffix, T, T, T, smaller<T>(a, b)), ROW2("max." suffix, T, T, T, larger<T>(a, b)),                                 \
-      ROW2("shr." suffix, T, T, u32, shift_right<T>(a, b)), TEST2("setp.lt." suffix, T, a < b), TEST2("setp.le." suffix, T, a <= b),  \
-      TEST2("setp.gt." suffix, T, a > b), TEST2("setp.ge." suffix, T, a >= b),                                                   \
+#define EVERY_SIGN(suffix, T)                                                                                \
+  ROW2("min." suffix, T, T, T, smaller<T>(a, b)), ROW2("max." suffix, T, T, T, larger<T>(a, b)),             \
+      ROW2("shr." suffix, T, T, u32, shift_right<T>(a, b)), TEST2("setp.lt." suffix, T, a < b),              \
+      TEST2("setp.le." suffix, T, a <= b), TEST2("setp.gt." suffix, T, a > b),                               \
+      TEST2("setp.ge." suffix, T, a >= b),                                                                   \
       ROW3("sad." suffix, T, T, T, T, c + (larger<T>(a, b) - smaller<T>(a, b)))
 
-#define WIDE(suffix, T, Wide)                                                                                               \
-  ROW2("mul.wide." suffix, Wide, T, T, convert<Wide, T>(a) * convert<Wide, T>(b)),                                          \
-      ROW3("mad.wide." suffix, Wide, T, T, Wide, convert<Wide, T>(a) * convert<Wide, T>(b) + c),                            \
+#define WIDE(suffix, T, Wide)                                                                                \
+  ROW2("mul.wide." suffix, Wide, T, T, convert<Wide, T>(a) * convert<Wide, T>(b)),                           \
+      ROW3("mad.wide." suffix, Wide, T, T, Wide, convert<Wide, T>(a) * convert<Wide, T>(b) + c),             \
       ROW2("mul.hi." suffix, T, T, T, high_product<Wide, T>(a, b))
 
-#define DIVIDE(suffix, T, quotient, rest)                                                                                   \
+#define DIVIDE(suffix, T, quotient, rest)                                                                    \
   LANE2("div." suffix, T, T, T, quotient<T>(a, b)), LANE2("rem." suffix, T, T, T, rest<T>(a, b))
 
-#define FIELDS(suffix, T)                                                                                                   \
-  LANE3("bfe." suffix, T, T, u32, u32, extract_field<T>(a, b, c)), LANE1("bfind." suffix, u32, T, find_leading<T>(a, false)),    \
+#define FIELDS(suffix, T)                                                                                    \
+  LANE3("bfe." suffix, T, T, u32, u32, extract_field<T>(a, b, c)),                                           \
+      LANE1("bfind." suffix, u32, T, find_leading<T>(a, false)),                                             \
       LANE1("bfind.shiftamt." suffix, u32, T, find_leading<T>(a, true))
 
 template <class T>
@@ -262,8 +276,8 @@ struct InsertField {
   ALIQUOT_HANDLER_ABI static void run(ALIQUOT_ARGS) {
     V<T> field = load<T>(rows, op->r[1]), base = load<T>(rows, op->r[2]);
     V<u32> position = load<u32>(rows, op->r[3]), length = load<u32>(rows, op->r[4]);
-    V<T> out = each_lane<T>([](T f, T b, u32 p, u32 l) { return insert_field<T>(f, b, p, l); }, field, base, position,
-                            length);
+    V<T> out = each_lane<T>([](T f, T b, u32 p, u32 l) { return insert_field<T>(f, b, p, l); }, field, base,
+                            position, length);
     store<T, Full>(rows, op->r[0], out, mask);
     ALIQUOT_NEXT();
   }
@@ -276,9 +290,11 @@ struct Permute {
   ALIQUOT_HANDLER_ABI static void run(ALIQUOT_ARGS) {
     V<u32> a = load<u32>(rows, op->r[1]), b = load<u32>(rows, op->r[2]), c = load<u32>(rows, op->r[3]);
     u32 mode = u32(op->imm);
-    V<u32> out = mode == 0 ? each_lane<u32>([](u32 x, u32 y, u32 z) { return permute_bytes(join(x, y), z); }, a, b, c)
-                           : each_lane<u32>([mode](u32 x, u32 y, u32 z) { return permute_mode(join(x, y), z, mode - 1); },
-                                            a, b, c);
+    V<u32> out =
+        mode == 0
+            ? each_lane<u32>([](u32 x, u32 y, u32 z) { return permute_bytes(join(x, y), z); }, a, b, c)
+            : each_lane<u32>([mode](u32 x, u32 y, u32 z) { return permute_mode(join(x, y), z, mode - 1); }, a,
+                             b, c);
     store<u32, Full>(rows, op->r[0], out, mask);
     ALIQUOT_NEXT();
   }
@@ -342,11 +358,17 @@ const Entry kBits[] = {
     LANE1("brev.b32", u32, u32, reverse(a)),
     LANE1("brev.b64", u64, u64, join(reverse(u32(a >> 32)), reverse(u32(a)))),
     LANE3("fns.b32", u32, u32, u32, s32, find_nth_set(a, b, c)),
-    ROW2("bmsk.clamp.b32", u32, u32, u32,
-         (shift_left<u32>(shift_left<u32>(splat<u32>(1), b) - 1, a))),
-    ROW2("bmsk.wrap.b32", u32, u32, u32, (shift_left<u32>(shift_left<u32>(splat<u32>(1), b & 31u) - 1, a & 31u))),
-    LANE2("szext.clamp.u32", u32, u32, u32, b == 0 ? 0 : b >= 32 ? a : a & ((1u << b) - 1)),
-    LANE2("szext.clamp.s32", u32, u32, u32, b == 0 ? 0 : b >= 32 ? a : u32(s32(a << (32 - b)) >> (32 - b))),
+    ROW2("bmsk.clamp.b32", u32, u32, u32, (shift_left<u32>(shift_left<u32>(splat<u32>(1), b) - 1, a))),
+    ROW2("bmsk.wrap.b32", u32, u32, u32,
+         (shift_left<u32>(shift_left<u32>(splat<u32>(1), b & 31u) - 1, a & 31u))),
+    LANE2("szext.clamp.u32", u32, u32, u32,
+          b == 0    ? 0
+          : b >= 32 ? a
+                    : a & ((1u << b) - 1)),
+    LANE2("szext.clamp.s32", u32, u32, u32,
+          b == 0    ? 0
+          : b >= 32 ? a
+                    : u32(s32(a << (32 - b)) >> (32 - b))),
     LANE2("szext.wrap.u32", u32, u32, u32, (b & 31) == 0 ? 0 : a & ((1u << (b & 31)) - 1)),
     LANE2("szext.wrap.s32", u32, u32, u32,
           (b & 31) == 0 ? 0 : u32(s32(a << (32 - (b & 31))) >> (32 - (b & 31)))),
@@ -370,7 +392,7 @@ const Entry kBits[] = {
     LANE3("dp2a.hi.s32.s32", u32, u32, u32, u32, dot2<s16, s8>(a, b, c, 1)),
 };
 
-#define PREDICATE2(name, expression)                                                                                   \
+#define PREDICATE2(name, expression)                                                                         \
   ALIQUOT_ENTRY(name, Map<decltype([](u32 a, u32 b) { return expression; }), Pred, Pred, Pred>)
 const Entry kPredicates[] = {
     PREDICATE2("and.pred", a& b),
@@ -382,9 +404,9 @@ const Entry kPredicates[] = {
 
 const EntryList kIntegerLists[] = {LIST(kArithmetic), LIST(kCarries), LIST(kBits), LIST(kPredicates)};
 
-}  // namespace
+} // namespace
 
 extern const EntryLists kIntegerEntries;
 const EntryLists kIntegerEntries = {kIntegerLists, sizeof kIntegerLists / sizeof kIntegerLists[0]};
 
-}  // namespace aliquot::simgpu::exec::ALIQUOT_ISA
+} // namespace aliquot::simgpu::exec::ALIQUOT_ISA

@@ -1,25 +1,29 @@
 // Loads, stores and atomics (PTX ISA 9.7.9 ld, st, cvta, isspacep; 9.7.13 atom, red).
 //
-// Three shapes of access are fast: lanes next to each other, all lanes at one address, and anything else inside
-// the range that this instruction met last (`Site`) or inside the block's shared or local memory. What misses
-// goes through runtime::resolve, lane by lane.
+// Three shapes of access are fast: lanes next to each other, all lanes at one address, and anything else
+// inside the range that this instruction met last (`Site`) or inside the block's shared or local memory. What
+// misses goes through runtime::resolve, lane by lane.
 #include "native/simgpu/exec/float_rows.hpp"
 
 namespace aliquot::simgpu::exec::ALIQUOT_ISA {
 namespace {
 
 template <class T>
-struct RowOf { using type = T; };
+struct RowOf {
+  using type = T;
+};
 template <>
-struct RowOf<u8> { using type = u16; };
+struct RowOf<u8> {
+  using type = u16;
+};
 template <class T>
 using Row = typename RowOf<T>::type;
 
 // Where an instruction's addresses are looked up.
 struct Range {
-  u64 begin;   // address of the first byte
+  u64 begin; // address of the first byte
   u64 bytes;
-  char* host;  // of `begin`
+  char* host; // of `begin`
 };
 
 enum class Where { Global, Shared, Local };
@@ -46,13 +50,14 @@ ALIQUOT_INLINE bool all(VMask<A> truth, u32 mask) {
 template <class A>
 struct Pattern {
   enum Kind { Contiguous, Uniform, Scattered, Miss } kind;
-  V<A> relative;  // to the range; inactive lanes repeat an active one
-  A first;        // of lane 0 (Contiguous) or of all (Uniform)
+  V<A> relative; // to the range; inactive lanes repeat an active one
+  A first;       // of lane 0 (Contiguous) or of all (Uniform)
 };
 
 // `Bytes` a lane, a power of two, all to be inside the range and aligned.
 template <class A, u32 Bytes, bool Full>
-ALIQUOT_INLINE Pattern<A> classify(const Op* op, const char* rows, u32 address_row, const Range& range, u32 mask) {
+ALIQUOT_INLINE Pattern<A> classify(const Op* op, const char* rows, u32 address_row, const Range& range,
+                                   u32 mask) {
   Pattern<A> p;
   p.kind = Pattern<A>::Miss;
   u32 lane = Full ? 0 : u32(__builtin_ctz(mask));
@@ -100,13 +105,15 @@ template <class A>
 }
 
 template <Where W>
-ALIQUOT_INLINE u64 window() { return W == Where::Shared ? u64(1) << 48 : W == Where::Local ? u64(2) << 48 : 0; }
+ALIQUOT_INLINE u64 window() {
+  return W == Where::Shared ? u64(1) << 48 : W == Where::Local ? u64(2) << 48 : 0;
+}
 
 // Host pointers of the active lanes, the slow way. A 64-bit address in shared or local space may not reach
 // beyond its window.
 template <Where W, class A>
-[[gnu::noinline]] bool slow_pointers(const Op* op, char* rows, Context* context, u32 mask, u32 address_row, u32 bytes,
-                                     bool write, char** pointers) {
+[[gnu::noinline]] bool slow_pointers(const Op* op, char* rows, Context* context, u32 mask, u32 address_row,
+                                     u32 bytes, bool write, char** pointers) {
   u64 addresses[32];
   lane_addresses<A>(op, rows, address_row, addresses);
   for (u32 lane = 0; W != Where::Global && lane < 32; ++lane) {
@@ -166,8 +173,8 @@ constexpr const char* store_shape() {
 
 // Tries the cached range, and once more after it was refilled for the first lane.
 template <Where W, class A, u32 Bytes, bool Full>
-ALIQUOT_INLINE Pattern<A> locate(const Op* op, char* rows, Context* context, u32 mask, u32 address_row, bool write,
-                                 Range& range) {
+ALIQUOT_INLINE Pattern<A> locate(const Op* op, char* rows, Context* context, u32 mask, u32 address_row,
+                                 bool write, Range& range) {
   range = range_of<W>(op, context);
   Pattern<A> p = classify<A, Bytes, Full>(op, rows, address_row, range, mask);
   if constexpr (W == Where::Global) {
@@ -221,8 +228,9 @@ struct Load {
   // All lanes within 128 bytes from the first one: two loads and a permutation. Shared and local memory have
   // that much slack behind them (block_state.cpp).
   template <bool Full>
-  ALIQUOT_INLINE static bool near([[maybe_unused]] const Op* op, [[maybe_unused]] char* rows, [[maybe_unused]] u32 mask,
-                                  [[maybe_unused]] const Range& range, [[maybe_unused]] const Pattern<A>& p) {
+  ALIQUOT_INLINE static bool near([[maybe_unused]] const Op* op, [[maybe_unused]] char* rows,
+                                  [[maybe_unused]] u32 mask, [[maybe_unused]] const Range& range,
+                                  [[maybe_unused]] const Pattern<A>& p) {
 #if defined(__AVX512F__)
     if constexpr (sizeof(T) == 4 && N == 1) {
       V<A> distance = p.relative - p.first;
@@ -230,7 +238,8 @@ struct Load {
         return false;
       V<u32> index = convert<u32, A>(distance) >> 2;
       const __m512i* at = reinterpret_cast<const __m512i*>(&index);
-      __m512i low = _mm512_loadu_si512(range.host + p.first), high = _mm512_loadu_si512(range.host + p.first + 64);
+      __m512i low = _mm512_loadu_si512(range.host + p.first),
+              high = _mm512_loadu_si512(range.host + p.first + 64);
       V<u32> value;
       reinterpret_cast<__m512i*>(&value)[0] = _mm512_permutex2var_epi32(low, at[0], high);
       reinterpret_cast<__m512i*>(&value)[1] = _mm512_permutex2var_epi32(low, at[1], high);
@@ -299,7 +308,7 @@ struct Store {
       __builtin_memcpy(range.host + p.first, &value, sizeof value);
       return true;
     }
-    if (p.kind == Pattern<A>::Uniform) {  // the highest lane wins
+    if (p.kind == Pattern<A>::Uniform) { // the highest lane wins
       u32 lane = 31 - u32(__builtin_clz(mask));
       put(op, rows, lane, range.host + p.first);
       return true;
@@ -337,25 +346,24 @@ struct Store {
   }
 };
 
-#define ACCESSES(space, suffix, W, A)                                                                                  \
-  ACCESS1(space, "b8", u8, suffix, W, A), ACCESS1(space, "b16", u16, suffix, W, A),                                    \
+#define ACCESSES(space, suffix, W, A)                                                                        \
+  ACCESS1(space, "b8", u8, suffix, W, A), ACCESS1(space, "b16", u16, suffix, W, A),                          \
       ACCESS1(space, "b32", u32, suffix, W, A), ACCESS1(space, "b64", u64, suffix, W, A)
-#define ACCESS1(space, t, T, suffix, W, A)                                                                             \
-  ALIQUOT_ENTRY("ld." space "." t suffix, Load<T, 1, W, A>), ALIQUOT_ENTRY("st." space "." t suffix, Store<T, 1, W, A>), \
-      ALIQUOT_ENTRY("ld." space ".v2." t suffix, Load<T, 2, W, A>),                                                    \
-      ALIQUOT_ENTRY("st." space ".v2." t suffix, Store<T, 2, W, A>),                                                   \
-      ALIQUOT_ENTRY("ld." space ".v4." t suffix, Load<T, 4, W, A>),                                                    \
+#define ACCESS1(space, t, T, suffix, W, A)                                                                   \
+  ALIQUOT_ENTRY("ld." space "." t suffix, Load<T, 1, W, A>),                                                 \
+      ALIQUOT_ENTRY("st." space "." t suffix, Store<T, 1, W, A>),                                            \
+      ALIQUOT_ENTRY("ld." space ".v2." t suffix, Load<T, 2, W, A>),                                          \
+      ALIQUOT_ENTRY("st." space ".v2." t suffix, Store<T, 2, W, A>),                                         \
+      ALIQUOT_ENTRY("ld." space ".v4." t suffix, Load<T, 4, W, A>),                                          \
       ALIQUOT_ENTRY("st." space ".v4." t suffix, Store<T, 4, W, A>)
 
 const Entry kAccesses[] = {
-    ACCESSES("global", "", Where::Global, u64),
-    ACCESSES("shared", "", Where::Shared, u64),
-    ACCESSES("local", "", Where::Local, u64),
-    ACCESSES("shared", ".near", Where::Shared, u32),
+    ACCESSES("global", "", Where::Global, u64),    ACCESSES("shared", "", Where::Shared, u64),
+    ACCESSES("local", "", Where::Local, u64),      ACCESSES("shared", ".near", Where::Shared, u32),
     ACCESSES("local", ".near", Where::Local, u32),
 };
 
-// --- Atomics: host atomics, since blocks run on several threads. Shared memory goes through its window. ------
+// --- Atomics: host atomics, since blocks run on several threads. Shared memory goes through its window. ---
 
 template <class T, class F>
 ALIQUOT_INLINE T exchange_with(char* at, F change) {
@@ -406,33 +414,39 @@ struct Atomic {
   }
 };
 
-#define ATOMIC(name, T, sources, ...)                                                                                  \
-  ALIQUOT_ENTRY("atom." name, Atomic<T, decltype([](char* at, [[maybe_unused]] T b, [[maybe_unused]] T c) -> T {       \
-                                       return __VA_ARGS__;                                                             \
-                                     }),                                                                               \
-                                     sources>)
+#define ATOMIC(name, T, sources, ...)                                                                        \
+  ALIQUOT_ENTRY("atom." name,                                                                                \
+                Atomic<T, decltype([](char* at, [[maybe_unused]] T b, [[maybe_unused]] T c) -> T {           \
+                         return __VA_ARGS__;                                                                 \
+                       }),                                                                                   \
+                       sources>)
 #define DIRECT(function) function(reinterpret_cast<decltype(b)*>(at), b, __ATOMIC_SEQ_CST)
 #define CHANGE(T, expression) exchange_with<T>(at, [=](T old) -> T { return expression; })
 
-#define ATOMIC_BITS(t, T)                                                                                              \
-  ATOMIC("add." t, T, 1, DIRECT(__atomic_fetch_add)), ATOMIC("and." t, T, 1, DIRECT(__atomic_fetch_and)),              \
-      ATOMIC("or." t, T, 1, DIRECT(__atomic_fetch_or)), ATOMIC("xor." t, T, 1, DIRECT(__atomic_fetch_xor)),            \
+#define ATOMIC_BITS(t, T)                                                                                    \
+  ATOMIC("add." t, T, 1, DIRECT(__atomic_fetch_add)), ATOMIC("and." t, T, 1, DIRECT(__atomic_fetch_and)),    \
+      ATOMIC("or." t, T, 1, DIRECT(__atomic_fetch_or)), ATOMIC("xor." t, T, 1, DIRECT(__atomic_fetch_xor)),  \
       ATOMIC("exch." t, T, 1, DIRECT(__atomic_exchange_n))
-#define ATOMIC_ORDER(t, T)                                                                                             \
-  ATOMIC("min." t, Bits<T>, 1, Bits<T>(CHANGE(T, old < T(b) ? old : T(b)))),                                           \
+#define ATOMIC_ORDER(t, T)                                                                                   \
+  ATOMIC("min." t, Bits<T>, 1, Bits<T>(CHANGE(T, old < T(b) ? old : T(b)))),                                 \
       ATOMIC("max." t, Bits<T>, 1, Bits<T>(CHANGE(T, old > T(b) ? old : T(b))))
 
 template <class T>
 ALIQUOT_INLINE T compare_and_swap(char* at, T expected, T wanted) {
-  __atomic_compare_exchange_n(reinterpret_cast<T*>(at), &expected, wanted, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+  __atomic_compare_exchange_n(reinterpret_cast<T*>(at), &expected, wanted, false, __ATOMIC_SEQ_CST,
+                              __ATOMIC_RELAXED);
   return expected;
 }
 
-ALIQUOT_INLINE u32 add_floats(u32 a, u32 b) { return to_pattern(from_pattern(a) + from_pattern(b)); }
+ALIQUOT_INLINE u32 add_floats(u32 a, u32 b) {
+  return to_pattern(from_pattern(a) + from_pattern(b));
+}
 ALIQUOT_INLINE u64 add_doubles(u64 a, u64 b) {
   return __builtin_bit_cast(u64, __builtin_bit_cast(f64, a) + __builtin_bit_cast(f64, b));
 }
-ALIQUOT_INLINE u16 add_halves(u16 a, u16 b) { return float_to_half(half_to_float(a) + half_to_float(b)); }
+ALIQUOT_INLINE u16 add_halves(u16 a, u16 b) {
+  return float_to_half(half_to_float(a) + half_to_float(b));
+}
 ALIQUOT_INLINE u16 add_bfloats(u16 a, u16 b) {
   u32 bits = to_pattern(from_pattern(u32(a) << 16) + from_pattern(u32(b) << 16));
   return (bits & 0x7FFFFFFFu) > 0x7F800000u ? u16(0x7FFF) : u16((bits + 0x7FFFu + ((bits >> 16) & 1)) >> 16);
@@ -477,9 +491,10 @@ struct CopyToShared {
     for (u32 lane = 0; lane < 32; ++lane)
       reading |= u32(wanted[lane] != 0) << lane;
     reading &= mask;
-    if (!runtime::resolve(context, op, reinterpret_cast<const u64*>(rows + op->r[0]), mask, bytes, true, to) ||
-        (reading && !runtime::resolve(context, op, reinterpret_cast<const u64*>(rows + op->r[1]), reading, bytes, false,
-                                      from)))
+    if (!runtime::resolve(context, op, reinterpret_cast<const u64*>(rows + op->r[0]), mask, bytes, true,
+                          to) ||
+        (reading && !runtime::resolve(context, op, reinterpret_cast<const u64*>(rows + op->r[1]), reading,
+                                      bytes, false, from)))
       return false;
     for (u32 left = mask; left; left &= left - 1) {
       u32 lane = u32(__builtin_ctz(left)), size = wanted[lane] < bytes ? wanted[lane] : bytes;
@@ -526,9 +541,9 @@ const Entry kOther[] = {
 
 const EntryList kMemoryLists[] = {LIST(kAccesses), LIST(kAtomics), LIST(kOther)};
 
-}  // namespace
+} // namespace
 
 extern const EntryLists kMemoryEntries;
 const EntryLists kMemoryEntries = {kMemoryLists, sizeof kMemoryLists / sizeof kMemoryLists[0]};
 
-}  // namespace aliquot::simgpu::exec::ALIQUOT_ISA
+} // namespace aliquot::simgpu::exec::ALIQUOT_ISA

@@ -16,15 +16,16 @@ void enter(Context* context) {
     op->run[context->mask == kFullMask ? 0 : 1](op, context->rows, context, context->mask);
 #endif
 #if defined(__AVX__)
-  _mm256_zeroupper();  // handlers leave the upper halves dirty; code compiled for SSE would pay for it
+  _mm256_zeroupper(); // handlers leave the upper halves dirty; code compiled for SSE would pay for it
 #endif
 }
 
-}  // namespace
+} // namespace
 
 extern const IsaTable kTable;
-const IsaTable kTable = {ALIQUOT_ISA_NAME,
-                         {&kIntegerEntries, &kFloatEntries, &kConvertEntries, &kControlEntries, &kMemoryEntries},
-                         &enter};
+const IsaTable kTable = {
+    ALIQUOT_ISA_NAME,
+    {&kIntegerEntries, &kFloatEntries, &kConvertEntries, &kControlEntries, &kMemoryEntries},
+    &enter};
 
-}  // namespace aliquot::simgpu::exec::ALIQUOT_ISA
+} // namespace aliquot::simgpu::exec::ALIQUOT_ISA

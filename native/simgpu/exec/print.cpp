@@ -8,8 +8,8 @@
 namespace aliquot::simgpu::exec {
 namespace {
 
-constexpr std::size_t kMostText = 4096;    // of a format or a %s
-constexpr int kMostWidth = 1024;           // of one field: "%999999999d" is a way to take the host's memory
+constexpr std::size_t kMostText = 4096; // of a format or a %s
+constexpr int kMostWidth = 1024;        // of one field: "%999999999d" is a way to take the host's memory
 
 // Reads arguments as the caller laid them out: each at its natural alignment, integers of 4 or 8 bytes.
 class Arguments {
@@ -34,8 +34,8 @@ class Arguments {
 struct Conversion {
   std::string flags;
   int width = -1, precision = -1;
-  bool is_long = false;      // l, ll, j, z, t: 8 bytes
-  int narrow = 0;            // h, hh
+  bool is_long = false; // l, ll, j, z, t: 8 bytes
+  int narrow = 0;       // h, hh
   char letter = 0;
 };
 
@@ -94,11 +94,14 @@ void append(std::string& out, const Conversion& c, const char* length, T value) 
 
 void append_integer(std::string& out, const Conversion& c, Arguments& arguments) {
   bool is_signed = c.letter == 'd' || c.letter == 'i';
-  long long value = c.is_long ? static_cast<long long>(arguments.next<std::int64_t>()) : arguments.next<std::int32_t>();
+  long long value =
+      c.is_long ? static_cast<long long>(arguments.next<std::int64_t>()) : arguments.next<std::int32_t>();
   if (!c.is_long && c.narrow == 1)
-    value = is_signed ? static_cast<long long>(static_cast<std::int16_t>(value)) : static_cast<std::uint16_t>(value);
+    value = is_signed ? static_cast<long long>(static_cast<std::int16_t>(value))
+                      : static_cast<std::uint16_t>(value);
   else if (!c.is_long && c.narrow >= 2)
-    value = is_signed ? static_cast<long long>(static_cast<std::int8_t>(value)) : static_cast<std::uint8_t>(value);
+    value = is_signed ? static_cast<long long>(static_cast<std::int8_t>(value))
+                      : static_cast<std::uint8_t>(value);
   else if (!c.is_long && !is_signed)
     value = static_cast<std::uint32_t>(value);
   append(out, c, "ll", value);
@@ -111,7 +114,9 @@ void append_conversion(std::string& out, const Conversion& c, Context* context, 
   case 'u':
   case 'o':
   case 'x':
-  case 'X': append_integer(out, c, arguments); break;
+  case 'X':
+    append_integer(out, c, arguments);
+    break;
   case 'e':
   case 'E':
   case 'f':
@@ -119,9 +124,15 @@ void append_conversion(std::string& out, const Conversion& c, Context* context, 
   case 'g':
   case 'G':
   case 'a':
-  case 'A': append(out, c, "", arguments.next<double>()); break;
-  case 'c': append(out, c, "", static_cast<int>(arguments.next<std::int32_t>())); break;
-  case 'p': append(out, c, "", reinterpret_cast<void*>(arguments.next<std::uint64_t>())); break;
+  case 'A':
+    append(out, c, "", arguments.next<double>());
+    break;
+  case 'c':
+    append(out, c, "", static_cast<int>(arguments.next<std::int32_t>()));
+    break;
+  case 'p':
+    append(out, c, "", reinterpret_cast<void*>(arguments.next<std::uint64_t>()));
+    break;
   case 's': {
     std::uint64_t at = arguments.next<std::uint64_t>();
     std::string text = at ? read_device_string(context, at, kMostText) : "(null)";
@@ -132,11 +143,12 @@ void append_conversion(std::string& out, const Conversion& c, Context* context, 
     out += c.flags.find('-') != std::string::npos ? text + pad : pad + text;
     break;
   }
-  default: break;  // what printf does not know either
+  default:
+    break; // what printf does not know either
   }
 }
 
-}  // namespace
+} // namespace
 
 std::string format_printf(Context* context, std::uint64_t format_address, std::uint64_t argument_address) {
   std::string format = read_device_string(context, format_address, kMostText);
@@ -175,7 +187,7 @@ void print_lanes(Context* context, const CallSite& site, char* rows, std::uint32
                                      argument_of(rows, site.arguments[1], lane));
     if (context->block->launch->print)
       context->block->launch->print(text);
-    if (!site.results.empty()) {  // vprintf gives the number of arguments; programs only look for success
+    if (!site.results.empty()) { // vprintf gives the number of arguments; programs only look for success
       std::uint32_t one = 1;
       std::memcpy(rows + site.results[0].offset + lane * 4, &one, 4);
     }
@@ -186,22 +198,23 @@ void print_lanes(Context* context, const CallSite& site, char* rows, std::uint32
 void report_assert(Context* context, const Op* op, const CallSite& site, char* rows, std::uint32_t mask) {
   std::uint32_t lane = static_cast<std::uint32_t>(__builtin_ctz(mask));
   auto text = [&](std::size_t i) {
-    return i < site.arguments.size() ? read_device_string(context, argument_of(rows, site.arguments[i], lane), 1024)
-                                     : std::string();
+    return i < site.arguments.size()
+               ? read_device_string(context, argument_of(rows, site.arguments[i], lane), 1024)
+               : std::string();
   };
   std::uint64_t line = site.arguments.size() > 2 ? argument_of(rows, site.arguments[2], lane) : 0;
   raise(context, op, Why::Assert, mask, 0);
   Fault& fault = context->block->fault;
   std::string message = text(1) + ":" + std::to_string(static_cast<std::uint32_t>(line)) + ": " + text(3) +
-                        ": block: [" + std::to_string(fault.block[0]) + "," + std::to_string(fault.block[1]) + "," +
-                        std::to_string(fault.block[2]) + "], thread: [" + std::to_string(fault.thread[0]) + "," +
-                        std::to_string(fault.thread[1]) + "," + std::to_string(fault.thread[2]) + "] Assertion `" +
-                        text(0) + "` failed.\n";
+                        ": block: [" + std::to_string(fault.block[0]) + "," + std::to_string(fault.block[1]) +
+                        "," + std::to_string(fault.block[2]) + "], thread: [" +
+                        std::to_string(fault.thread[0]) + "," + std::to_string(fault.thread[1]) + "," +
+                        std::to_string(fault.thread[2]) + "] Assertion `" + text(0) + "` failed.\n";
   if (context->block->launch->print)
     context->block->launch->print(message);
 }
 
-}  // namespace
+} // namespace
 
 void system_call(Context* context, const Op* op, char* rows, std::uint32_t mask) {
   const CallSite& site = *static_cast<const CallSite*>(op->pointer);
@@ -217,5 +230,5 @@ void system_call(Context* context, const Op* op, char* rows, std::uint32_t mask)
   context->mask = mask;
 }
 
-}  // namespace runtime
-}  // namespace aliquot::simgpu::exec
+} // namespace runtime
+} // namespace aliquot::simgpu::exec

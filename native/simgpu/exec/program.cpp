@@ -13,7 +13,7 @@ namespace {
 using ptx::Space;
 using ptx::Variable;
 
-constexpr std::uint32_t kRecursionReserve = 32 << 10;  // local bytes a thread for calls of unknown depth
+constexpr std::uint32_t kRecursionReserve = 32 << 10; // local bytes a thread for calls of unknown depth
 constexpr std::uint64_t kMostShared = std::uint64_t{1} << 20;
 
 bool needs_device_memory(const Variable& variable) {
@@ -86,10 +86,10 @@ class Compiler {
     for (const ptx::Instruction& instruction : module_.functions[index].instructions) {
       for (const ptx::Operand& operand : instruction.operands)
         collect_symbols(operand, symbols);
-      indirect |= instruction.opcode == "call" && std::none_of(instruction.operands.begin(), instruction.operands.end(),
-                                                               [](const ptx::Operand& operand) {
-                                                                 return operand.kind == ptx::OperandKind::Symbol;
-                                                               });
+      indirect |=
+          instruction.opcode == "call" &&
+          std::none_of(instruction.operands.begin(), instruction.operands.end(),
+                       [](const ptx::Operand& operand) { return operand.kind == ptx::OperandKind::Symbol; });
     }
     references_.emplace_back();
     indirect_.push_back(indirect);
@@ -105,7 +105,8 @@ class Compiler {
     }
   }
 
-  // Variables that device functions use lie at the same offset in every kernel; those of one kernel after them.
+  // Variables that device functions use lie at the same offset in every kernel; those of one kernel after
+  // them.
   void place_shared() {
     std::uint64_t common = 0;
     std::vector<bool> placed(module_.variables.size(), false);
@@ -143,13 +144,15 @@ class Compiler {
     for (std::uint32_t f = 0; f < module_.functions.size(); ++f) {
       if (!module_.functions[f].is_entry)
         continue;
-      bool calls = indirect_[f] || std::any_of(references_[f].begin(), references_[f].end(), [&](std::uint32_t s) {
-                     return module_.symbols[s].kind == ptx::Symbol::Kind::Function;
-                   });
+      bool calls =
+          indirect_[f] || std::any_of(references_[f].begin(), references_[f].end(), [&](std::uint32_t s) {
+            return module_.symbols[s].kind == ptx::Symbol::Kind::Function;
+          });
       std::uint64_t end = calls ? common : 0;
       for (std::uint32_t symbol : references_[f])
         for (const Placed& p : placed_)
-          if (module_.symbols[symbol].kind == ptx::Symbol::Kind::Variable && module_.symbols[symbol].index == p.variable)
+          if (module_.symbols[symbol].kind == ptx::Symbol::Kind::Variable &&
+              module_.symbols[symbol].index == p.variable)
             end = std::max(end, p.end);
       place_function(f, end);
       shared_end_[f] = static_cast<std::uint32_t>(end);
@@ -185,7 +188,8 @@ class Compiler {
     std::vector<const CallSite*> sites;
     for (const IrCall& call : code.calls) {
       auto site = std::make_unique<CallSite>();
-      site->callee = call.callee >= 0 ? program_->functions[static_cast<std::size_t>(call.callee)].get() : nullptr;
+      site->callee =
+          call.callee >= 0 ? program_->functions[static_cast<std::size_t>(call.callee)].get() : nullptr;
       site->system = call.system;
       for (RowId row : call.arguments)
         site->arguments.push_back(slot(code, row));
@@ -308,7 +312,8 @@ class Compiler {
       if (!variable.relocations.empty())
         bytes.resize(variable.size);
       for (const ptx::Relocation& relocation : variable.relocations) {
-        std::uint64_t value = symbol_address(relocation.symbol) + static_cast<std::uint64_t>(relocation.addend);
+        std::uint64_t value =
+            symbol_address(relocation.symbol) + static_cast<std::uint64_t>(relocation.addend);
         if (relocation.mask_shift >= 0)
           value = value >> (8 * relocation.mask_shift) & 0xFF;
         if (relocation.width <= 8 && relocation.at + relocation.width <= bytes.size())
@@ -326,7 +331,7 @@ class Compiler {
   const std::vector<std::uint64_t>& addresses_;
   std::shared_ptr<CompiledProgram> program_;
   ModuleContext context_;
-  std::vector<std::vector<std::uint32_t>> references_;  // by function: symbols
+  std::vector<std::vector<std::uint32_t>> references_; // by function: symbols
   std::vector<bool> indirect_;
   std::vector<std::uint32_t> shared_end_;
   std::vector<Placed> placed_;
@@ -334,7 +339,7 @@ class Compiler {
   std::map<std::uint32_t, std::uint32_t> local_;
 };
 
-}  // namespace
+} // namespace
 
 std::vector<GlobalInfo> globals_of(const ptx::Module& module) {
   std::vector<GlobalInfo> globals;
@@ -358,4 +363,4 @@ CompileResult compile(const ptx::Module& module, const std::vector<std::uint64_t
   return result;
 }
 
-}  // namespace aliquot::simgpu::exec
+} // namespace aliquot::simgpu::exec

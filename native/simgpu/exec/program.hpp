@@ -1,5 +1,5 @@
-// Decoded functions as the running grid sees them: operations, frame layout, calls. Written once by compile(),
-// never changed afterwards, shared by all launches.
+// Decoded functions as the running grid sees them: operations, frame layout, calls. Written once by
+// compile(), never changed afterwards, shared by all launches.
 #pragma once
 
 #include <memory>
@@ -13,19 +13,49 @@ namespace aliquot::simgpu::exec {
 
 // Special registers. Those up to kLastUniform are the same for all threads of a block.
 enum class Special : std::uint32_t {
-  NtidX, NtidY, NtidZ, NctaidX, NctaidY, NctaidZ, CtaidX, CtaidY, CtaidZ,
-  NwarpId, NsmId, GridId, DynamicShared, TotalShared, DynamicSharedBase, Zero, One,
+  NtidX,
+  NtidY,
+  NtidZ,
+  NctaidX,
+  NctaidY,
+  NctaidZ,
+  CtaidX,
+  CtaidY,
+  CtaidZ,
+  NwarpId,
+  NsmId,
+  GridId,
+  DynamicShared,
+  TotalShared,
+  DynamicSharedBase,
+  Zero,
+  One,
   LastUniform = One,
-  TidX, TidY, TidZ, LaneId, WarpId, LaneMaskEq, LaneMaskLe, LaneMaskLt, LaneMaskGe, LaneMaskGt,
-  LocalBase,  // of the thread's local memory in this activation
+  TidX,
+  TidY,
+  TidZ,
+  LaneId,
+  WarpId,
+  LaneMaskEq,
+  LaneMaskLe,
+  LaneMaskLt,
+  LaneMaskGe,
+  LaneMaskGt,
+  LocalBase, // of the thread's local memory in this activation
   LastConstant = LocalBase,
-  SmId, Clock, ClockHigh, Clock64, GlobalTimer, GlobalTimerLow, GlobalTimerHigh,
+  SmId,
+  Clock,
+  ClockHigh,
+  Clock64,
+  GlobalTimer,
+  GlobalTimerLow,
+  GlobalTimerHigh,
 };
 
 // A row that holds a constant of the code.
 struct ConstantRow {
   std::uint32_t offset;
-  std::uint8_t width;   // bytes a lane; 0: a predicate
+  std::uint8_t width; // bytes a lane; 0: a predicate
   std::uint64_t bits;
 };
 
@@ -33,9 +63,9 @@ struct ConstantRow {
 struct LaunchRow {
   std::uint32_t offset;
   std::uint8_t width;
-  bool parameter;        // else special
-  std::uint32_t which;   // byte offset in the parameter block, or Special
-  std::uint64_t addend;  // to a special
+  bool parameter;       // else special
+  std::uint32_t which;  // byte offset in the parameter block, or Special
+  std::uint64_t addend; // to a special
 };
 
 // Flag of LaunchRow::which: the parameter is one byte, in a 16-bit row.
@@ -52,8 +82,8 @@ struct Function {
   std::uint32_t frame_bytes = 0;
   std::vector<ConstantRow> constants;
   std::vector<LaunchRow> launch_rows;
-  std::vector<FrameSlot> parameters, returns;  // words
-  std::uint32_t local_bytes = 0;               // of one activation, a thread
+  std::vector<FrameSlot> parameters, returns; // words
+  std::uint32_t local_bytes = 0;              // of one activation, a thread
   bool is_kernel = false;
   std::uint32_t index = 0;
 };
@@ -61,19 +91,21 @@ struct Function {
 enum class SystemFunction : std::uint8_t { None, Vprintf, AssertFail };
 
 struct CallSite {
-  const Function* callee = nullptr;  // null: indirect, or a system function
+  const Function* callee = nullptr; // null: indirect, or a system function
   SystemFunction system = SystemFunction::None;
-  std::vector<FrameSlot> arguments, results;  // words in the caller's frame
+  std::vector<FrameSlot> arguments, results; // words in the caller's frame
 };
 
 struct Kernel {
   const Function* function = nullptr;
-  std::uint32_t local_bytes = 0;   // a thread, calls included
+  std::uint32_t local_bytes = 0; // a thread, calls included
 };
 
 // What a function's address is in device code.
 inline constexpr std::uint64_t kFunctionWindow = std::uint64_t{7} << 48;
-inline std::uint64_t function_token(std::uint32_t index) { return kFunctionWindow + std::uint64_t{index} * 16 + 16; }
+inline std::uint64_t function_token(std::uint32_t index) {
+  return kFunctionWindow + std::uint64_t{index} * 16 + 16;
+}
 // Generic addresses of the kernel's parameters (cvta.param).
 inline constexpr std::uint64_t kParameterWindow = std::uint64_t{3} << 48;
 
@@ -86,12 +118,13 @@ class CompiledProgram final : public Program {
 
   const Function* function_of_token(std::uint64_t token) const noexcept {
     std::uint64_t slot = (token - kFunctionWindow) / 16 - 1;
-    return token > kFunctionWindow && token % 16 == 0 && slot < functions.size() && !functions[slot]->ops.empty()
+    return token > kFunctionWindow && token % 16 == 0 && slot < functions.size() &&
+                   !functions[slot]->ops.empty()
                ? functions[slot].get()
                : nullptr;
   }
 
-  std::vector<std::unique_ptr<Function>> functions;  // same indices as the module's
+  std::vector<std::unique_ptr<Function>> functions; // same indices as the module's
   std::vector<std::unique_ptr<CallSite>> calls;
   std::vector<std::unique_ptr<std::vector<const Op*>>> branch_tables;
   std::vector<KernelInfo> kernel_infos;
@@ -100,4 +133,4 @@ class CompiledProgram final : public Program {
   std::uint32_t sites = 1;
 };
 
-}  // namespace aliquot::simgpu::exec
+} // namespace aliquot::simgpu::exec

@@ -1,5 +1,5 @@
-// Rows of 32 lanes as vectors, for the handler files only. Compiled once per instruction set: everything is in
-// an unnamed namespace and always inlined, nothing comes from the standard library (see op.hpp for why).
+// Rows of 32 lanes as vectors, for the handler files only. Compiled once per instruction set: everything is
+// in an unnamed namespace and always inlined, nothing comes from the standard library (see op.hpp for why).
 #pragma once
 
 #include <cstddef>
@@ -47,27 +47,54 @@ using V = typename VectorOf<T>::type;
 template <class T>
 struct IntOf;
 template <>
-struct IntOf<u8> { using u = u8; using s = s8; };
+struct IntOf<u8> {
+  using u = u8;
+  using s = s8;
+};
 template <>
-struct IntOf<u16> { using u = u16; using s = s16; };
+struct IntOf<u16> {
+  using u = u16;
+  using s = s16;
+};
 template <>
-struct IntOf<s16> { using u = u16; using s = s16; };
+struct IntOf<s16> {
+  using u = u16;
+  using s = s16;
+};
 template <>
-struct IntOf<u32> { using u = u32; using s = s32; };
+struct IntOf<u32> {
+  using u = u32;
+  using s = s32;
+};
 template <>
-struct IntOf<s32> { using u = u32; using s = s32; };
+struct IntOf<s32> {
+  using u = u32;
+  using s = s32;
+};
 template <>
-struct IntOf<f32> { using u = u32; using s = s32; };
+struct IntOf<f32> {
+  using u = u32;
+  using s = s32;
+};
 template <>
-struct IntOf<u64> { using u = u64; using s = s64; };
+struct IntOf<u64> {
+  using u = u64;
+  using s = s64;
+};
 template <>
-struct IntOf<s64> { using u = u64; using s = s64; };
+struct IntOf<s64> {
+  using u = u64;
+  using s = s64;
+};
 template <>
-struct IntOf<f64> { using u = u64; using s = s64; };
+struct IntOf<f64> {
+  using u = u64;
+  using s = s64;
+};
 template <class T>
 using Bits = typename IntOf<T>::u;
 template <class T>
-using VMask = V<typename IntOf<T>::s>;  // all ones where true
+using VMask = V<typename IntOf<T>::s>; // all ones where true
 
 template <class T>
 ALIQUOT_INLINE V<T> splat(T value) {
@@ -93,9 +120,10 @@ ALIQUOT_INLINE V<To> convert(V<From> value) {
   return __builtin_convertvector(value, V<To>);
 }
 
-#define ALIQUOT_ROW32(f)                                                                                               \
-  f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7), f(8), f(9), f(10), f(11), f(12), f(13), f(14), f(15), f(16), f(17),  \
-      f(18), f(19), f(20), f(21), f(22), f(23), f(24), f(25), f(26), f(27), f(28), f(29), f(30), f(31)
+#define ALIQUOT_ROW32(f)                                                                                     \
+  f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7), f(8), f(9), f(10), f(11), f(12), f(13), f(14), f(15),      \
+      f(16), f(17), f(18), f(19), f(20), f(21), f(22), f(23), f(24), f(25), f(26), f(27), f(28), f(29),      \
+      f(30), f(31)
 
 template <class T>
 ALIQUOT_INLINE V<T> iota() {
@@ -187,39 +215,40 @@ ALIQUOT_INLINE V<D> each_lane(F f, const Rows&... rows) {
   return map_lanes<D>(f, lanes_of(rows)...);
 }
 
-// --- Handlers ---------------------------------------------------------------------------------------------
+// --- Handlers ---
 
 #define ALIQUOT_ARGS const Op *op, char *rows, Context *context, u32 mask
 
 #if ALIQUOT_TAIL_CALLS
-#define ALIQUOT_GO(next, new_rows, new_mask, full) [[clang::musttail]] return (next)->run[(full) ? 0 : 1](next, new_rows, context, new_mask)
+#define ALIQUOT_GO(next, new_rows, new_mask, full)                                                           \
+  [[clang::musttail]] return (next)->run[(full) ? 0 : 1](next, new_rows, context, new_mask)
 #define ALIQUOT_LEAVE() return
 #else
-#define ALIQUOT_GO(next, new_rows, new_mask, full)                                                                     \
-  do {                                                                                                                 \
-    context->op = (next);                                                                                              \
-    context->rows = (new_rows);                                                                                        \
-    context->mask = (new_mask);                                                                                        \
-    return;                                                                                                            \
+#define ALIQUOT_GO(next, new_rows, new_mask, full)                                                           \
+  do {                                                                                                       \
+    context->op = (next);                                                                                    \
+    context->rows = (new_rows);                                                                              \
+    context->mask = (new_mask);                                                                              \
+    return;                                                                                                  \
   } while (0)
-#define ALIQUOT_LEAVE()                                                                                                \
-  do {                                                                                                                 \
-    context->op = nullptr;                                                                                             \
-    return;                                                                                                            \
+#define ALIQUOT_LEAVE()                                                                                      \
+  do {                                                                                                       \
+    context->op = nullptr;                                                                                   \
+    return;                                                                                                  \
   } while (0)
 #endif
 
 // On to the next operation in line.
 #define ALIQUOT_NEXT() ALIQUOT_GO(op + 1, rows, mask, Full)
 // To where a runtime function decided.
-#define ALIQUOT_RESUME()                                                                                               \
-  do {                                                                                                                 \
-    op = context->op;                                                                                                  \
-    if (op == nullptr)                                                                                                 \
-      ALIQUOT_LEAVE();                                                                                                 \
-    rows = context->rows;                                                                                              \
-    mask = context->mask;                                                                                              \
-    ALIQUOT_GO(op, rows, mask, mask == kFullMask);                                                                     \
+#define ALIQUOT_RESUME()                                                                                     \
+  do {                                                                                                       \
+    op = context->op;                                                                                        \
+    if (op == nullptr)                                                                                       \
+      ALIQUOT_LEAVE();                                                                                       \
+    rows = context->rows;                                                                                    \
+    mask = context->mask;                                                                                    \
+    ALIQUOT_GO(op, rows, mask, mask == kFullMask);                                                           \
   } while (0)
 
 template <class T>
@@ -290,25 +319,35 @@ constexpr Entry entry(const char* name) {
 #define ALIQUOT_ENTRY(name, ...) entry<__VA_ARGS__>(name)
 
 // Table lines. ROWn: the expression works on rows a, b, c; LANEn: on the scalars of one lane.
-#define ROW1(name, D, A, ...)                                                                                          \
+#define ROW1(name, D, A, ...)                                                                                \
   ALIQUOT_ENTRY(name, Map<decltype([](V<A> a) __attribute__((always_inline)) { return __VA_ARGS__; }), D, A>)
-#define ROW2(name, D, A, B, ...)                                                                                       \
-  ALIQUOT_ENTRY(name, Map<decltype([](V<A> a, V<B> b) __attribute__((always_inline)) { return __VA_ARGS__; }), D, A, B>)
-#define ROW3(name, D, A, B, C, ...)                                                                                    \
-  ALIQUOT_ENTRY(name, Map<decltype([](V<A> a, V<B> b, V<C> c) __attribute__((always_inline)) { return __VA_ARGS__; }),  \
-                          D, A, B, C>)
-#define LANE1(name, D, A, ...)                                                                                         \
+#define ROW2(name, D, A, B, ...)                                                                             \
+  ALIQUOT_ENTRY(                                                                                             \
+      name,                                                                                                  \
+      Map<decltype([](V<A> a, V<B> b) __attribute__((always_inline)) { return __VA_ARGS__; }), D, A, B>)
+#define ROW3(name, D, A, B, C, ...)                                                                          \
+  ALIQUOT_ENTRY(                                                                                             \
+      name, Map<decltype([](V<A> a, V<B> b, V<C> c) __attribute__((always_inline)) { return __VA_ARGS__; }), \
+                D, A, B, C>)
+#define LANE1(name, D, A, ...)                                                                               \
   ROW1(name, D, A, each_lane<D>([](A a) __attribute__((always_inline)) -> D { return D(__VA_ARGS__); }, a))
-#define LANE2(name, D, A, B, ...)                                                                                      \
-  ROW2(name, D, A, B, each_lane<D>([](A a, B b) __attribute__((always_inline)) -> D { return D(__VA_ARGS__); }, a, b))
-#define LANE3(name, D, A, B, C, ...)                                                                                   \
-  ROW3(name, D, A, B, C,                                                                                               \
-       each_lane<D>([](A a, B b, C c) __attribute__((always_inline)) -> D { return D(__VA_ARGS__); }, a, b, c))
+#define LANE2(name, D, A, B, ...)                                                                            \
+  ROW2(name, D, A, B,                                                                                        \
+       each_lane<D>([](A a, B b) __attribute__((always_inline)) -> D { return D(__VA_ARGS__); }, a, b))
+#define LANE3(name, D, A, B, C, ...)                                                                         \
+  ROW3(name, D, A, B, C,                                                                                     \
+       each_lane<D>([](A a, B b, C c) __attribute__((always_inline)) -> D { return D(__VA_ARGS__); }, a, b,  \
+                    c))
 // a comparison's outcome into a predicate
-#define TEST2(name, A, ...)                                                                                            \
-  ALIQUOT_ENTRY(name, Map<decltype([](V<A> a, V<A> b) __attribute__((always_inline)) { return bits_of(__VA_ARGS__); }),\
-                          Pred, A, A>)
-#define LIST(table) EntryList { table, sizeof table / sizeof table[0] }
+#define TEST2(name, A, ...)                                                                                  \
+  ALIQUOT_ENTRY(                                                                                             \
+      name,                                                                                                  \
+      Map<decltype([](V<A> a, V<A> b) __attribute__((always_inline)) { return bits_of(__VA_ARGS__); }),      \
+          Pred, A, A>)
+#define LIST(table)                                                                                          \
+  EntryList {                                                                                                \
+    table, sizeof table / sizeof table[0]                                                                    \
+  }
 
-}  // namespace
-}  // namespace aliquot::simgpu::exec::ALIQUOT_ISA
+} // namespace
+} // namespace aliquot::simgpu::exec::ALIQUOT_ISA

@@ -23,7 +23,8 @@ std::uint64_t wall_ns() {
 }
 
 bool opens(const BlockState& block, const BarrierState& barrier) {
-  std::uint32_t expected = barrier.expected ? std::min(barrier.expected, block.live_threads) : block.live_threads;
+  std::uint32_t expected =
+      barrier.expected ? std::min(barrier.expected, block.live_threads) : block.live_threads;
   return barrier.arrived != 0 && barrier.arrived >= expected;
 }
 
@@ -42,7 +43,7 @@ void open(BlockState& block, std::uint32_t id) {
 
 // A kernel that polls a timer waits for time to pass: after a while the host thread naps between polls.
 void rest_between_polls(Context* context) {
-  constexpr std::uint64_t kNear = 256;  // PTX instructions between two polls of one loop
+  constexpr std::uint64_t kNear = 256; // PTX instructions between two polls of one loop
   constexpr std::uint32_t kPatience = 64;
   context->polls = context->steps - context->last_poll < kNear ? context->polls + 1 : 0;
   context->last_poll = context->steps;
@@ -50,7 +51,7 @@ void rest_between_polls(Context* context) {
     usleep(20);
 }
 
-}  // namespace
+} // namespace
 
 void threads_left(BlockState& block) {
   for (std::uint32_t id = 0; id < kBarriers; ++id)
@@ -67,37 +68,65 @@ void special_values(const BlockState& block, const Warp& warp, std::uint32_t loc
       values[lane] = f(lane, warp.index * 32 + lane);
   };
   switch (which) {
-  case Special::NtidX: return all(launch.block.x);
-  case Special::NtidY: return all(launch.block.y);
-  case Special::NtidZ: return all(launch.block.z);
-  case Special::NctaidX: return all(launch.grid.x);
-  case Special::NctaidY: return all(launch.grid.y);
-  case Special::NctaidZ: return all(launch.grid.z);
-  case Special::CtaidX: return all(block.block[0]);
-  case Special::CtaidY: return all(block.block[1]);
-  case Special::CtaidZ: return all(block.block[2]);
-  case Special::NwarpId: return all((block.threads + 31) / 32);
-  case Special::NsmId: return all(launch.sm_count);
-  case Special::GridId: return all(1);
-  case Special::DynamicShared: return all(launch.dynamic_shared_bytes);
-  case Special::TotalShared: return all(block.shared_bytes);
-  case Special::DynamicSharedBase: return all(block.static_shared);
-  case Special::Zero: return all(0);
-  case Special::One: return all(1);
-  case Special::TidX: return each([&](std::uint32_t, std::uint32_t t) { return t % launch.block.x; });
+  case Special::NtidX:
+    return all(launch.block.x);
+  case Special::NtidY:
+    return all(launch.block.y);
+  case Special::NtidZ:
+    return all(launch.block.z);
+  case Special::NctaidX:
+    return all(launch.grid.x);
+  case Special::NctaidY:
+    return all(launch.grid.y);
+  case Special::NctaidZ:
+    return all(launch.grid.z);
+  case Special::CtaidX:
+    return all(block.block[0]);
+  case Special::CtaidY:
+    return all(block.block[1]);
+  case Special::CtaidZ:
+    return all(block.block[2]);
+  case Special::NwarpId:
+    return all((block.threads + 31) / 32);
+  case Special::NsmId:
+    return all(launch.sm_count);
+  case Special::GridId:
+    return all(1);
+  case Special::DynamicShared:
+    return all(launch.dynamic_shared_bytes);
+  case Special::TotalShared:
+    return all(block.shared_bytes);
+  case Special::DynamicSharedBase:
+    return all(block.static_shared);
+  case Special::Zero:
+    return all(0);
+  case Special::One:
+    return all(1);
+  case Special::TidX:
+    return each([&](std::uint32_t, std::uint32_t t) { return t % launch.block.x; });
   case Special::TidY:
     return each([&](std::uint32_t, std::uint32_t t) { return t / launch.block.x % launch.block.y; });
-  case Special::TidZ: return each([&](std::uint32_t, std::uint32_t t) { return t / launch.block.x / launch.block.y; });
-  case Special::LaneId: return each([](std::uint32_t lane, std::uint32_t) { return lane; });
-  case Special::WarpId: return all(warp.index);
-  case Special::LaneMaskEq: return each([](std::uint32_t lane, std::uint32_t) { return 1u << lane; });
-  case Special::LaneMaskLe: return each([](std::uint32_t lane, std::uint32_t) { return ~0u >> (31 - lane); });
-  case Special::LaneMaskLt: return each([](std::uint32_t lane, std::uint32_t) { return (1u << lane) - 1; });
-  case Special::LaneMaskGe: return each([](std::uint32_t lane, std::uint32_t) { return ~0u << lane; });
-  case Special::LaneMaskGt: return each([](std::uint32_t lane, std::uint32_t) { return ~1u << lane; });
+  case Special::TidZ:
+    return each([&](std::uint32_t, std::uint32_t t) { return t / launch.block.x / launch.block.y; });
+  case Special::LaneId:
+    return each([](std::uint32_t lane, std::uint32_t) { return lane; });
+  case Special::WarpId:
+    return all(warp.index);
+  case Special::LaneMaskEq:
+    return each([](std::uint32_t lane, std::uint32_t) { return 1u << lane; });
+  case Special::LaneMaskLe:
+    return each([](std::uint32_t lane, std::uint32_t) { return ~0u >> (31 - lane); });
+  case Special::LaneMaskLt:
+    return each([](std::uint32_t lane, std::uint32_t) { return (1u << lane) - 1; });
+  case Special::LaneMaskGe:
+    return each([](std::uint32_t lane, std::uint32_t) { return ~0u << lane; });
+  case Special::LaneMaskGt:
+    return each([](std::uint32_t lane, std::uint32_t) { return ~1u << lane; });
   case Special::LocalBase:
-    return each([&](std::uint32_t, std::uint32_t t) { return std::uint64_t{t} * block.local_stride + local_base; });
-  case Special::SmId: return all(block.sm);
+    return each(
+        [&](std::uint32_t, std::uint32_t t) { return std::uint64_t{t} * block.local_stride + local_base; });
+  case Special::SmId:
+    return all(block.sm);
   case Special::Clock:
   case Special::ClockHigh:
   case Special::Clock64: {
@@ -106,8 +135,10 @@ void special_values(const BlockState& block, const Warp& warp, std::uint32_t loc
     return all(which == Special::ClockHigh ? cycles >> 32 : cycles);
   }
   case Special::GlobalTimer:
-  case Special::GlobalTimerLow: return all(wall_ns());
-  case Special::GlobalTimerHigh: return all(wall_ns() >> 32);
+  case Special::GlobalTimerLow:
+    return all(wall_ns());
+  case Special::GlobalTimerHigh:
+    return all(wall_ns() >> 32);
   }
   all(0);
 }
@@ -122,15 +153,15 @@ void special(Context* context, char* rows, std::uint32_t which, std::uint64_t* v
 }
 
 void sleep(Context* context, const Op* to, char* rows, std::uint32_t mask, std::uint64_t nanoseconds) {
-  constexpr std::uint64_t kLongest = 1000000;  // PTX ISA, nanosleep: at most a millisecond
+  constexpr std::uint64_t kLongest = 1000000; // PTX ISA, nanosleep: at most a millisecond
   Warp& warp = *context->warp;
   std::uint64_t wake = monotonic_ns() + std::min(nanoseconds, kLongest);
   add_group(warp, to, rows, mask, Group::State::Asleep, 0, wake);
   pick_group(context, warp);
 }
 
-void barrier(Context* context, const Op* op, char* rows, std::uint32_t mask, std::uint32_t id, std::uint32_t threads,
-             unsigned kind, std::uint32_t predicate) {
+void barrier(Context* context, const Op* op, char* rows, std::uint32_t mask, std::uint32_t id,
+             std::uint32_t threads, unsigned kind, std::uint32_t predicate) {
   constexpr unsigned kArrive = 1;
   BlockState& block = *context->block;
   if (id >= kBarriers) {
@@ -162,5 +193,5 @@ std::uint32_t barrier_result(Context* context, std::uint32_t id) {
   return context->block->barriers[id % kBarriers].result;
 }
 
-}  // namespace runtime
-}  // namespace aliquot::simgpu::exec
+} // namespace runtime
+} // namespace aliquot::simgpu::exec

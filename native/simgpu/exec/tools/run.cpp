@@ -7,8 +7,8 @@
 //   u32:7  s32:-1  u64:7  s64:-1  f32:1.5  f64:1.5  hex:0011aabb     values
 //   in:FILE      a buffer with the file's bytes            inout:FILE   the same, written back
 //   out:FILE:N   a buffer of N zero bytes, written to FILE  zero:N       a buffer of N zero bytes
-// Prints one JSON line: fault, message, seconds, cpu_seconds, lane_instructions, isa. --budget-ms stops and resumes the run
-// every N milliseconds.
+// Prints one JSON line: fault, message, seconds, cpu_seconds, lane_instructions, isa. --budget-ms stops and
+// resumes the run every N milliseconds.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -56,7 +56,8 @@ class Buffers final : public exec::Memory {
     if (address >= end)
       return {};
     return {buffer.address, end,
-            static_cast<std::int64_t>(reinterpret_cast<std::uint64_t>(buffer.bytes.data()) - buffer.address), true};
+            static_cast<std::int64_t>(reinterpret_cast<std::uint64_t>(buffer.bytes.data()) - buffer.address),
+            true};
   }
 
   std::vector<std::unique_ptr<Buffer>> all;
@@ -158,7 +159,8 @@ std::vector<char> argument(const std::string& word, Buffers& buffers) {
     return bytes_of(buffers.add(std::vector<char>(std::strtoull(rest.c_str(), nullptr, 0)), ""));
   if (kind == "out") {
     std::size_t last = rest.rfind(':');
-    return bytes_of(buffers.add(std::vector<char>(std::strtoull(rest.c_str() + last + 1, nullptr, 0)), rest.substr(0, last)));
+    return bytes_of(buffers.add(std::vector<char>(std::strtoull(rest.c_str() + last + 1, nullptr, 0)),
+                                rest.substr(0, last)));
   }
   fail("what is " + word + "?");
 }
@@ -190,7 +192,8 @@ exec::Launch make_launch(const Options& o, std::shared_ptr<const exec::Program> 
   return launch;
 }
 
-exec::Fault run_grid(const Options& o, const exec::Launch& launch, const Buffers& buffers, std::uint64_t& lanes) {
+exec::Fault run_grid(const Options& o, const exec::Launch& launch, const Buffers& buffers,
+                     std::uint64_t& lanes) {
   exec::Fault fault;
   std::unique_ptr<exec::Grid> grid = exec::make_grid(launch, fault);
   if (!grid)
@@ -227,7 +230,7 @@ std::string escaped(const std::string& text) {
   return out;
 }
 
-}  // namespace
+} // namespace
 
 int main(int count, char** words) {
   Options o = options_of(count, words);
@@ -235,7 +238,9 @@ int main(int count, char** words) {
   ptx::Module module;
   ptx::ParseError error;
   auto started = std::chrono::steady_clock::now();
-  auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count(); };
+  auto seconds = [&] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - started).count();
+  };
   if (!ptx::parse({text.data(), text.size()}, module, error))
     fail("line " + std::to_string(error.position.line) + ": " + error.message);
   double parsed = seconds();
@@ -267,12 +272,14 @@ int main(int count, char** words) {
       std::ofstream(buffer->write_to, std::ios::binary)
           .write(buffer->bytes.data(), static_cast<std::streamsize>(buffer->bytes.size()));
   const exec::KernelInfo& info = compiled.program->kernels()[launch.kernel];
-  std::printf("{\"fault\": %d, \"address\": %llu, \"message\": \"%s\", \"seconds\": %.9f, \"cpu_seconds\": %.6f, \"parse_seconds\": %.6f, "
+  std::printf("{\"fault\": %d, \"address\": %llu, \"message\": \"%s\", \"seconds\": %.9f, \"cpu_seconds\": "
+              "%.6f, \"parse_seconds\": %.6f, "
               "\"decode_seconds\": %.6f, \"lane_instructions\": %llu, \"isa\": \"%s\", \"registers\": %u, "
               "\"shared\": %u, \"local\": %u, \"thread\": [%u, %u, %u], \"block\": [%u, %u, %u]}\n",
               static_cast<int>(fault.kind), static_cast<unsigned long long>(fault.address),
-              escaped(fault.message).c_str(), took, busy, parsed, decoded, static_cast<unsigned long long>(lanes),
-              std::string(exec::isa()).c_str(), info.registers, info.static_shared_bytes, info.local_bytes,
-              fault.thread[0], fault.thread[1], fault.thread[2], fault.block[0], fault.block[1], fault.block[2]);
+              escaped(fault.message).c_str(), took, busy, parsed, decoded,
+              static_cast<unsigned long long>(lanes), std::string(exec::isa()).c_str(), info.registers,
+              info.static_shared_bytes, info.local_bytes, fault.thread[0], fault.thread[1], fault.thread[2],
+              fault.block[0], fault.block[1], fault.block[2]);
   return 0;
 }

@@ -1,0 +1,101 @@
+"""Runs kernels on the interpreter alone, through the development tool exec-run."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ISAS = ("avx512", "avx2", "baseline")
+HEADER = ".version 8.0\n.target sm_80\n.address_size 64\n"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run: exec-run's report, the arrays after it, and what the kernel printed."""
+
+    report: dict[str, Any]
+    arrays: list[np.ndarray]
+    printed: str
+
+    @property
+    def fault(self) -> int:
+        return int(self.report["fault"])
+
+
+# exec::FaultKind
+NO_FAULT, ILLEGAL_ADDRESS, MISALIGNED, _SPACE, TRAP, ASSERT = range(6)
+INVALID_PC, STACK_OVERFLOW = 7, 8
+
+
+class Runner:
+    """Runs PTX kernels. Arrays are buffers that come back changed; Python numbers are 32-bit values."""
+
+    def __init__(self, program: Path, folder: Path) -> None:
+        self._program = program
+        self._folder = folder
+
+    def refuse(self, ptx: str) -> dict[str, Any]:
+        """The report of a module that must not compile."""
+        done = self._start(ptx, "none", [])
+        assert done.returncode == 3, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    def run(
+        self,
+        ptx: str,
+        kernel: str,
+        *arguments: np.ndarray | int | np.generic,
+        grid: tuple[int, ...] = (1,),
+        block: tuple[int, ...] = (32,),
+        options: tuple[str, ...] = (),
+        isa: str | None = None,
+        fault: int = NO_FAULT,
+    ) -> Outcome:
+        """Runs a kernel and checks how it ended."""
+        words = ["--grid", ",".join(map(str, grid)), "--block", ",".join(map(str, block)), *options]
+        files: list[tuple[Path, np.ndarray]] = []
+        for number, argument in enumerate(arguments):
+            if isinstance(argument, np.ndarray):
+                file = self._folder / f"{number}.bin"
+                file.write_bytes(argument.tobytes())
+                files.append((file, argument))
+                words.append(f"inout:{file}")
+            else:
+                words.append(
+                    "hex:" + (np.int32(argument) if isinstance(argument, int) else argument).tobytes().hex()
+                )
+        done = self._start(ptx, kernel, words, isa)
+        assert done.returncode == 0, done.stdout + done.stderr
+        report = json.loads(done.stdout)
+        assert report["fault"] == fault, report["message"]
+        arrays = [np.frombuffer(f.read_bytes(), dtype=a.dtype).reshape(a.shape) for f, a in files]
+        return Outcome(report, arrays, done.stderr)
+
+    def _start(
+        self, ptx: str, kernel: str, words: list[str], isa: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        file = self._folder / "kernel.ptx"
+        file.write_text(ptx if ".version" in ptx else HEADER + ptx)
+        env = {**os.environ, **({"ALIQUOT_SIMGPU_ISA": isa} if isa else {})}
+        return subprocess.run(
+            [str(self._program), str(file), kernel, *words],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env=env,
+        )
+
+
+def find_program(build: Path) -> Path:
+    found = sorted(p for p in build.rglob("exec-run") if p.is_file())
+    if not found:
+        pytest.fail(f"no exec-run in {build}: run `make native`, or set ALIQUOT_BUILD_DIR", pytrace=False)
+    return found[0]
