@@ -4,7 +4,7 @@ Two jets of smoke meet. Each step moves everything along the flow, then makes th
 a number of Jacobi sweeps over tiles in shared memory (J. Stam, "Stable Fluids", SIGGRAPH 1999).
 
 Cost: about 1,000 lane-instructions a cell and step, so 1000 * size^2 * steps: 1.5e9 with the defaults, which
-is two to four seconds on a simulated card that runs on two host cores, and nothing on a real one.
+is one to three seconds on a simulated card that runs on two host cores, and nothing on a real one.
 """
 
 # The names of cuda.core are chosen at run time, by the toolkit's version.

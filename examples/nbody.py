@@ -3,8 +3,8 @@
 Every body attracts every other one. A block of threads loads the bodies tile by tile into shared memory, so
 that each is read from the card's memory once a block. The trails of all bodies make the picture.
 
-Cost: about 30 lane-instructions a pair, so 30 * size^2 * steps: 2.0e9 with the defaults, which is two to four
-seconds on a simulated card that runs on two host cores, and nothing on a real one.
+Cost: about 30 lane-instructions a pair, so 30 * size^2 * steps: 2.0e9 with the defaults, which is one to
+three seconds on a simulated card that runs on two host cores, and nothing on a real one.
 """
 
 # A kernel looks to a type checker like a function that never returns, and cannot be indexed with a grid.

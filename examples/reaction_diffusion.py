@@ -5,7 +5,7 @@ Two substances spread, and the second one feeds on the first: from a few drops g
 ReductionKernel watches it and an ElementwiseKernel colours the picture.
 
 Cost: about 55 lane-instructions a cell and step, so 55 * size^2 * steps: 1.8e9 with the defaults, which is
-two to four seconds on a simulated card that runs on two host cores, and nothing on a real one.
+one to three seconds on a simulated card that runs on two host cores, and nothing on a real one.
 """
 
 from __future__ import annotations
