@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "native/simgpu/driver/core/host_memory.hpp"
 #include "native/simgpu/driver/core/kernel_command.hpp"
 #include "native/simgpu/driver/core/log.hpp"
 #include "native/simgpu/driver/occupancy.hpp"
@@ -13,6 +14,7 @@ using namespace aliquot::simgpu::driver;
 namespace {
 
 constexpr unsigned kMostThreads = 1024, kMostThreadsZ = 64, kMostBlocksYZ = 65535, kMostBlocksX = 0x7fffffff;
+constexpr unsigned kMostAttributes = 64; // more than there are; a larger count is not one
 
 CUresult check_dimensions(const LaunchShape& shape) noexcept {
   const auto& [grid, block, shared, cooperative] = shape;
@@ -111,6 +113,13 @@ bool is_single(const CUlaunchAttributeValue& value) noexcept {
   return value.clusterDim.x <= 1 && value.clusterDim.y <= 1 && value.clusterDim.z <= 1;
 }
 
+bool attributes_are_there(const CUlaunchConfig& config) noexcept {
+  if (config.numAttrs == 0)
+    return true;
+  return config.numAttrs <= kMostAttributes && config.attrs != nullptr &&
+         host_range_is_mapped(config.attrs, config.numAttrs * sizeof *config.attrs);
+}
+
 // Attributes that only tune are accepted; those that change what a kernel sees are refused, as they are not
 // implemented.
 CUresult read_attribute(const CUlaunchAttribute& attribute, LaunchShape& shape) noexcept {
@@ -184,7 +193,7 @@ ALIQUOT_EXPORT CUresult cuLaunchCooperativeKernel(CUfunction function, unsigned 
 
 ALIQUOT_EXPORT CUresult cuLaunchKernelEx(const CUlaunchConfig* config, CUfunction function, void** parameters,
                                          void** extra) {
-  if (config == nullptr || (config->numAttrs != 0 && config->attrs == nullptr)) {
+  if (config == nullptr || !attributes_are_there(*config)) {
     const CUresult status = Driver::status();
     return status != CUDA_SUCCESS ? status : CUDA_ERROR_INVALID_VALUE;
   }

@@ -10,6 +10,8 @@ namespace {
 
 using PoolPtr = std::shared_ptr<Pool>;
 
+constexpr std::size_t kMostAccessEntries = 1024; // more than there are cards; a larger count is not one
+
 // Gives the memory back to its pool when the stream comes to it.
 class FreeCommand final : public Command {
  public:
@@ -261,7 +263,7 @@ ALIQUOT_EXPORT CUresult cuMemPoolGetAccess(CUmemAccess_flags* flags, CUmemoryPoo
 
 ALIQUOT_EXPORT CUresult cuMemPoolSetAccess(CUmemoryPool handle, const CUmemAccessDesc* access, size_t count) {
   return with_pool(handle, [&](Driver& driver, const PoolPtr& pool) {
-    if (count != 0 && access == nullptr)
+    if ((count != 0 && access == nullptr) || count > kMostAccessEntries)
       return CUDA_ERROR_INVALID_VALUE;
     for (std::size_t i = 0; i < count; ++i) {
       if (access[i].location.type != CU_MEM_LOCATION_TYPE_DEVICE)

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "native/simgpu/driver/core/driver.hpp"
+#include "native/simgpu/driver/core/host_memory.hpp"
 #include "native/simgpu/driver/core/log.hpp"
 #include "native/simgpu/image/image.hpp"
 
@@ -44,7 +45,8 @@ bool parse_all(const image::Contents& contents, ptx::Module& module, ptx::ParseE
 bool JitLog::read(unsigned count, const CUjit_option* options, void** values) noexcept {
   if (count == 0)
     return true;
-  if (options == nullptr || values == nullptr)
+  constexpr unsigned most = 256; // more than there are kinds; a larger count is not one
+  if (options == nullptr || values == nullptr || count > most)
     return false;
   for (unsigned i = 0; i < count; ++i) {
     // Sizes are passed in the pointer itself, and the size used is written back over it.
@@ -67,9 +69,15 @@ bool JitLog::read(unsigned count, const CUjit_option* options, void** values) no
       break; // tuning of a compiler that is not there
     }
   }
+  if (!error_.usable() || !info_.usable())
+    return false;
   error_.put("");
   info_.put("");
   return true;
+}
+
+bool JitLog::Buffer::usable() const noexcept {
+  return text == nullptr || bytes == 0 || host_range_is_mapped(text, bytes);
 }
 
 void JitLog::Buffer::put(const std::string& message) noexcept {

@@ -38,6 +38,7 @@ class JitLog {
     char* text = nullptr;
     std::size_t bytes = 0;
     void** bytes_option = nullptr; // takes how much was filled, as the vendor's driver does
+    bool usable() const noexcept;
     void put(const std::string& message) noexcept;
   };
   Buffer error_, info_;
