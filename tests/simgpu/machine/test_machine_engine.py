@@ -79,7 +79,8 @@ def test_slice_length_is_a_setting(probe: Any) -> None:
     workers = [probe(**env), probe(**env)]
     for worker in workers:
         worker.send("spin", 0, 600)
-    assert all(8 <= int(worker.answer()) <= 20 for worker in workers)
+    turns = sum(int(worker.answer()) for worker in workers)
+    assert 10 <= turns <= 60  # 30 of 20 ms; turns of 2 ms would be 300
 
 
 def test_alone_the_engine_stays_and_nothing_asks_for_it(probe: Any) -> None:
