@@ -243,8 +243,8 @@ class Scan {
   }
 
   void count(const RowInfo& info, int sign) {
-    if (info.kind == RowInfo::Kind::Constant)
-      return;
+    if (info.kind != RowInfo::Kind::Virtual)
+      return; // constants and what the launch decides lie in constant banks on a card
     std::uint32_t registers =
         info.type == Class::Pred ? 0 : std::max(1u, row_bytes(info.type, info.words) / 128);
     now_ = sign > 0 ? now_ + registers : now_ - registers;

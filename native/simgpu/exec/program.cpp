@@ -277,7 +277,6 @@ class Compiler {
         throw LowerError{"kernel " + from.name + " has more than 32764 bytes of parameters", false};
     }
     info.parameter_bytes = static_cast<std::uint32_t>(at);
-    info.registers = std::min(lowered_[index].registers, 255u);
     info.static_shared_bytes = shared_end_[index];
     std::vector<std::uint8_t> path(module_.functions.size(), 0);
     info.local_bytes = (local_bytes(index, path, 0) + 15) & ~15u;
@@ -292,6 +291,10 @@ class Compiler {
       info.required_threads = {from.required_threads.x, std::max(from.required_threads.y, 1u),
                                std::max(from.required_threads.z, 1u)};
     }
+    // A compiler for a card would spill before a block of the largest allowed size no longer fits in its
+    // 65,536 registers; live ranges of PTX as written are longer than after its scheduling.
+    std::uint32_t fitting = 65536 / std::max(info.max_threads, 32u) & ~7u;
+    info.registers = std::min({lowered_[index].registers, fitting, 255u});
     program_->kernels_.push_back({program_->functions[index].get(), info.local_bytes});
     program_->kernel_infos.push_back(std::move(info));
   }
