@@ -83,6 +83,8 @@ def card(request: pytest.FixtureRequest) -> Iterator[Card]:
     # docs/clients.md says which client needs which of these, and why.
     environment |= {"CUPY_COMPILE_WITH_PTX": "1", "CUPY_ACCELERATORS": "", "CUPY_CACHE_IN_MEMORY": "1"}
     environment["ALIQUOT_SIMGPU_HOME"] = str(home)
+    # Shared by all simulated machines of a person; next to nothing of it is touched.
+    environment["ALIQUOT_SIMGPU_HOST_BYTES"] = "64GiB"
     if preload := os.environ.get("ALIQUOT_TEST_PRELOAD"):  # the sanitizers' runtime libraries
         environment["LD_PRELOAD"] = preload
     yield Card(simulated=True, environment=environment)

@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.parametrize("card", ["simulated"], indirect=True)
+from aliquot.node import simulation
+
+on_the_simulated_card = pytest.mark.parametrize("card", ["simulated"], indirect=True)
 
 HINT = "PTX"
 """The driver's log line says what to do."""
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "clients.md"
 
 # As much of nvJitLink as its users ask for before they decide to use it.
 JIT_LINK = """
@@ -28,6 +32,13 @@ print(Linker.which_backend(), driver._have_nvjitlink())
 """
 
 
+def test_every_setting_is_documented(native_dir):
+    needed = simulation.environment({}, driver=native_dir / "simgpu" / "libcuda.so.1")
+    document = DOCUMENT.read_text(encoding="utf-8")
+    for name in {*needed, *simulation.DROPPED}:
+        assert f"`{name}" in document, name
+
+
 @pytest.fixture(scope="module")
 def jit_link(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a library that looks like nvJitLink."""
@@ -40,11 +51,13 @@ def jit_link(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@on_the_simulated_card
 def test_nvjitlink_is_used_where_it_is_found(card, jit_link):
     path = f"{card.environment['LD_LIBRARY_PATH']}:{jit_link}"
     assert card.python("-c", ASK, LD_LIBRARY_PATH=path).stdout.split() == ["nvJitLink", "True"]
 
 
+@on_the_simulated_card
 def test_empty_nvjitlink_makes_clients_link_through_the_driver(card, native_dir, jit_link):
     path = f"{card.environment['LD_LIBRARY_PATH']}:{jit_link}"
     empty = native_dir / "simgpu" / "preload" / "libnvJitLink.so.13"
@@ -55,11 +68,13 @@ def test_empty_nvjitlink_makes_clients_link_through_the_driver(card, native_dir,
 CUPY = "import cupy; print((cupy.arange(10) * 2).sum())"
 
 
+@on_the_simulated_card
 def test_cupy_makes_ptx_when_it_is_told_to(card):
     done = card.python("-c", CUPY)
     assert done.stdout == "90\n", done.stderr
 
 
+@on_the_simulated_card
 def test_cupy_makes_machine_code_otherwise(card):
     done = card.python("-c", CUPY, CUPY_COMPILE_WITH_PTX="0")
     assert done.returncode == 1
@@ -78,6 +93,7 @@ print(code.get_kernel("one").num_arguments)
 """
 
 
+@on_the_simulated_card
 def test_cuda_core_makes_what_the_program_asks_for(card):
     assert card.python("-c", CORE, "ptx").stdout == "0\n"
     done = card.python("-c", CORE, "cubin")
