@@ -134,13 +134,4 @@ BytesByDevice AllocationTable::detach_from_pool(std::uint64_t pool) noexcept {
   return bytes;
 }
 
-std::size_t AllocationTable::size() noexcept {
-  std::size_t count = 0;
-  for (Shard& shard : shards_) {
-    const std::lock_guard guard(shard.lock);
-    count += shard.used;
-  }
-  return count;
-}
-
 } // namespace aliquot::limiter

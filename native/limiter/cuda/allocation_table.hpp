@@ -43,8 +43,6 @@ class AllocationTable {
   // device.
   BytesByDevice detach_from_pool(std::uint64_t pool) noexcept;
 
-  std::size_t size() noexcept;
-
  private:
   struct alignas(64) Shard {
     common::SpinLock lock;

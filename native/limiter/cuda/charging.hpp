@@ -13,6 +13,17 @@ std::uint64_t as_key(Value value) noexcept {
   return (std::uint64_t)value;
 }
 
+// Runs a call of which it is not known where it acts. The driver should say what is wrong; if it finds
+// nothing wrong, nobody would pay for the memory, so it goes back.
+template <typename Call, typename Undo>
+CUresult unplaced(Call call, Undo undo) noexcept {
+  const CUresult answer = in_driver(call);
+  if (answer != CUDA_SUCCESS)
+    return answer;
+  in_driver(undo);
+  return CUDA_ERROR_INVALID_CONTEXT;
+}
+
 // Runs `call`, which takes about `estimate` bytes where the calling thread is and stores an address or handle
 // at `result`. `measure` says afterwards how many bytes it took, and `undo` gives them back.
 template <typename Result, typename Call, typename Measure, typename Undo>
@@ -25,7 +36,7 @@ CUresult charged(AllocationTable Limiter::* table, Result* result, std::uint64_t
     return CUDA_ERROR_NOT_INITIALIZED; // as the driver says before cuInit and in a forked child
   Place place;
   if (result == nullptr || !here->current_place(place))
-    return in_driver(call); // it will say what is wrong
+    return unplaced(call, undo);
   Reservation reservation(*here, place.device, estimate);
   if (!reservation)
     return here->refuse(place.device, estimate);

@@ -52,9 +52,10 @@ CUresult allocate_async(CUdeviceptr* address, std::size_t bytes, CUstream stream
     return CUDA_ERROR_NOT_INITIALIZED;
   CUdevice ordinal = 0;
   CUmemoryPool pool = nullptr;
-  if (address == nullptr || is_capturing(stream) || !ordinal_of(stream, ordinal) ||
-      driver().cuDeviceGetMemPool(&pool, ordinal) != CUDA_SUCCESS) {
+  if (address == nullptr || is_capturing(stream))
     return in_driver(call);
+  if (!ordinal_of(stream, ordinal) || driver().cuDeviceGetMemPool(&pool, ordinal) != CUDA_SUCCESS) {
+    return unplaced(call, [&] { return driver().cuMemFreeAsync(*address, stream); });
   }
   unsigned device = here->device_of(ordinal);
   here->pools.device_of(pool, device);

@@ -121,15 +121,6 @@ bool Limiter::current_place(Place& place) noexcept {
   return true;
 }
 
-bool Limiter::place_of(CUcontext context, Place& place) noexcept {
-  CUcontext popped = nullptr;
-  if (driver().cuCtxPushCurrent_v2(context) != CUDA_SUCCESS)
-    return false;
-  const bool found = current_place(place);
-  driver().cuCtxPopCurrent_v2(&popped);
-  return found;
-}
-
 bool Limiter::reserve(unsigned device, std::uint64_t bytes) noexcept {
   return ledger_.reserve(device, bytes) || (pools.settle_all() && ledger_.reserve(device, bytes));
 }

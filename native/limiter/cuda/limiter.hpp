@@ -30,7 +30,6 @@ class Limiter {
   unsigned device_of(CUdevice ordinal) const noexcept;
   // False where the calling thread has no usable context; the driver will say so itself.
   bool current_place(Place& place) noexcept;
-  bool place_of(CUcontext context, Place& place) noexcept;
   // What a thread remembers of contexts is no longer so.
   void forget_contexts() noexcept { context_epoch_.fetch_add(1, std::memory_order_relaxed); }
 

@@ -128,16 +128,17 @@ void PoolBook::close(CUmemoryPool pool) noexcept {
   const auto found = entries_.find(pool);
   if (found == entries_.end())
     return;
-  const unsigned device = found->second.device;
-  const std::uint64_t charged = found->second.charged;
-  const std::uint64_t in_use =
-      limiter_.memory.detach_from_pool(reinterpret_cast<std::uint64_t>(pool))[device];
-  if (in_use < charged)
-    limiter_.release(device, charged - in_use);
-  // Rounding can make the parts more than the whole; they are refunded one by one, so they are charged so.
-  if (in_use > charged)
-    limiter_.ledger().charge(device, in_use - charged);
+  const Entry closed = found->second;
   entries_.erase(found);
+  if (closed.device == kNoDevice)
+    return; // nothing was ever taken from it
+  const BytesByDevice in_use = limiter_.memory.detach_from_pool(reinterpret_cast<std::uint64_t>(pool));
+  const std::uint64_t bytes = in_use[closed.device];
+  if (bytes < closed.charged)
+    limiter_.release(closed.device, closed.charged - bytes);
+  // Rounding can make the parts more than the whole; they are refunded one by one, so they are charged so.
+  if (bytes > closed.charged)
+    limiter_.ledger().charge(closed.device, bytes - closed.charged);
 }
 
 void PoolBook::learn(CUmemoryPool pool, unsigned device) noexcept {
