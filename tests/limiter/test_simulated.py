@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -128,6 +129,22 @@ def test_the_second_card_is_limited_like_the_first(
         """.replace("sys.argv[1]", repr(uuids[0])),
     )
     assert out.strip() == uuids[1]
+
+
+def test_nvitop_shows_the_slice(on_card: Limited) -> None:
+    waiting = CLIENTS + "start(); ok(driver.cuMemAlloc(26 * MIB)); print(1, flush=True); sys.stdin.read()"
+    with on_card.start(waiting) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "1\n"
+        command = [str(Path(sys.executable).with_name("nvitop")), "-1"]
+        env = {**on_card.env, "COLUMNS": "120", "TERM": "xterm"}
+        shown = subprocess.run(
+            command, env=env, capture_output=True, text=True, timeout=60, check=True
+        ).stdout
+        process.kill()
+    assert re.search(r"\b26\.?0*MiB / 64\.?0*MiB", shown), shown
+    assert re.search(rf"\b{process.pid}\b.*\b26\.?0*MiB", shown), shown
+    assert "T4" not in shown
 
 
 def test_a_tenant_does_not_see_its_neighbours(
