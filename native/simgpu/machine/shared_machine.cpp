@@ -17,7 +17,8 @@ namespace {
 
 constexpr std::uint64_t kReapEveryNs = 10'000'000;
 constexpr std::uint64_t kComplainEveryNs = 10'000'000'000;
-// Smaller requests are not worth reading /proc/meminfo for; their sum is within the budget.
+constexpr std::uint64_t kReadFreeEveryNs = 10'000'000;
+// Smaller requests are not worth looking for; their sum is within the budget.
 constexpr std::uint64_t kCheckFreeFrom = 16ULL << 20;
 
 std::uint64_t slice_ns() noexcept {
@@ -161,7 +162,12 @@ bool SharedMachine::may_complain() noexcept {
 bool SharedMachine::host_has_free(std::uint64_t bytes) noexcept {
   if (bytes < kCheckFreeFrom)
     return true;
-  const HostMemory memory = read_host_memory();
+  const std::uint64_t now = monotonic_ns();
+  if (now - host_memory_read_ > kReadFreeEveryNs || bytes > host_memory_.available) {
+    host_memory_ = read_host_memory();
+    host_memory_read_ = now;
+  }
+  const HostMemory& memory = host_memory_;
   if (memory.total == 0 || bytes <= memory.available)
     return true;
   if (may_complain())

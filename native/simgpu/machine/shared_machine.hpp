@@ -71,7 +71,9 @@ class SharedMachine final : public Machine {
   bool host_attached_ = false;
   std::vector<std::unique_ptr<Engine>> engines_;
 
-  std::mutex reserving_; // an account takes one request at a time per process
+  std::mutex reserving_;   // an account takes one request at a time per process
+  HostMemory host_memory_; // as last read; both under reserving_
+  std::uint64_t host_memory_read_ = 0;
   std::atomic<std::uint64_t> last_reap_{0}, last_complaint_{0};
 };
 
