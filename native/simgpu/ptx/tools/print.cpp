@@ -181,9 +181,11 @@ class Printer {
     text_ += "}\n";
   }
 
-  // The name of a register that belongs to a parameter, "" for others. A vector parameter has one a component.
-  static std::string parameter_name(const std::vector<Variable>& list, const std::vector<std::int32_t>& registers,
-                                    const std::string& prefix, std::size_t index) {
+  // The name of a register that belongs to a parameter, "" for others. A vector parameter has one a
+  // component.
+  static std::string parameter_name(const std::vector<Variable>& list,
+                                    const std::vector<std::int32_t>& registers, const std::string& prefix,
+                                    std::size_t index) {
     constexpr const char* kComponents[] = {".x", ".y", ".z", ".w"};
     for (std::size_t i = 0; i < list.size(); ++i) {
       const auto first = static_cast<std::size_t>(registers[i]);
@@ -195,7 +197,8 @@ class Printer {
 
   static std::string parameter_name(const Function& function, std::size_t index) {
     const std::string name = parameter_name(function.returns, function.return_registers, "$R", index);
-    return name.empty() ? parameter_name(function.parameters, function.parameter_registers, "$P", index) : name;
+    return name.empty() ? parameter_name(function.parameters, function.parameter_registers, "$P", index)
+                        : name;
   }
 
   std::string register_name(std::size_t index) const {
