@@ -161,16 +161,11 @@ def test_bombs(image_dump, native_build: Path, tmp_path: Path) -> None:
         file.write_bytes(image)
     # In a process of its own: the largest child of this one may have been any other test's.
     measure = (
-        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL);"
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True, stdout=-3);"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
-    command = [
-        sys.executable,
-        "-c",
-        measure,
-        str(native_build / "native/simgpu/image/image-dump"),
-        *map(str, files),
-    ]
+    program = native_build / "native/simgpu/image/image-dump"
+    command = [sys.executable, "-c", measure, program, *files]
     kilobytes = int(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
     assert kilobytes < 64 << 10
 
