@@ -347,6 +347,8 @@ exec::Progress Executor::run_grid(exec::Grid& grid, const exec::Memory& memory, 
     active.next = grids_;
     grids_ = &active;
   }
+  // It may have parked while this thread waited for its turn: somebody has to notice when the turn is over.
+  wake_monitor();
   const exec::Progress progress = grid.run(*worker, memory, active.stop);
   {
     std::unique_lock lock(grids_mutex_);
@@ -359,6 +361,13 @@ exec::Progress Executor::run_grid(exec::Grid& grid, const exec::Memory& memory, 
   if (progress == exec::Progress::Faulted || grid.fault().kind != exec::FaultKind::None)
     return exec::Progress::Faulted;
   return grid.complete() ? exec::Progress::Done : exec::Progress::Yielded;
+}
+
+void Executor::interrupt(const CardEngine& engine) noexcept {
+  const std::lock_guard guard(grids_mutex_);
+  for (ActiveGrid* each = grids_; each != nullptr; each = each->next)
+    if (each->engine == &engine)
+      each->stop.store(true, std::memory_order_relaxed);
 }
 
 bool Executor::join_a_grid() noexcept {
