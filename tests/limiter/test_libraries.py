@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from aliquot.limits import Slice
+from aliquot.mechanisms import limiter
 
 from .conftest import Limited, plain_environment
 from .elf import read
@@ -85,16 +89,10 @@ assert nvml.nvmlErrorString(12)
 
 
 def _slice_without_driver(limited: Limited) -> Path:
-    from aliquot.limits import Slice
-
     return Slice.create(vram_bytes=2**20, home=limited.slice.path.parent).path
 
 
 def test_a_driver_that_is_not_there_is_reported(limited: Limited, tmp_path: Path) -> None:
-    import shutil
-
-    from aliquot.limits import Slice
-
     driver = tmp_path / "libcuda.so.1"
     shutil.copy("/bin/true", driver)
     made = Slice.create(vram_bytes=2**20, driver=driver, home=limited.slice.path.parent)
@@ -136,10 +134,19 @@ assert cuda.try_allocate(BLOCK)[0] != SUCCESS
 
 
 def test_what_is_preloaded_already_stays_so(limited: Limited, native_dir: Path) -> None:
-    from aliquot.mechanisms import limiter
-
     base = {**plain_environment(), "LD_PRELOAD": "/lib/other.so libsecond.so"}
     env = limiter.environment(limited.slice, base)
     assert env["LD_PRELOAD"].split(":")[-2:] == ["/lib/other.so", "libsecond.so"]
     assert env["LD_PRELOAD"].startswith(str(native_dir / "limiter/libcuda.so.1"))
     assert limiter.environment(limited.slice, env) == env
+
+
+def test_an_installation_below_a_folder_with_a_blank(
+    limited: Limited, native_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "my: programs"
+    shutil.copytree(native_dir / "limiter", installed / "limiter")
+    monkeypatch.setenv("ALIQUOT_NATIVE_DIR", str(installed))
+    env = limiter.environment(limited.slice, plain_environment())
+    assert limiter.environment(limited.slice, env) == env
+    Limited(limited.slice, env).run("assert Cuda().start().info() == (64 * MIB, 64 * MIB)")

@@ -14,7 +14,9 @@ Preload is for the willing: docs/limiter.md says what it does not stop.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +35,7 @@ PROPERTIES: Final = Properties(
     compatibility="programs that load libcuda.so.1 dynamically and keep LD_PRELOAD",
 )
 
+_SEPARATORS: Final = " :"
 _LIBRARIES: Final = ("limiter/libcuda.so.1", "limiter/libnvidia-ml.so.1")
 _ALIASES: Final = ("limiter/libcuda.so", "limiter/libnvidia-ml.so")
 
@@ -48,16 +51,31 @@ def environment(slice_: Slice, base: Mapping[str, str]) -> dict[str, str]:
     Libraries that are preloaded already stay so, behind the limiter's. Only the slice's cards are visible
     (`CUDA_VISIBLE_DEVICES`). Raises `NotInstalledError`, `SliceNotFoundError` and `SliceDamagedError`.
     """
+    ours = _loadable(slice_)
     return {
         **base,
-        "LD_PRELOAD": ":".join([*map(str, libraries()), *_others(base.get("LD_PRELOAD", ""))]),
+        "LD_PRELOAD": ":".join([*ours, *_others(base.get("LD_PRELOAD", ""), ours)]),
         SLICE_VARIABLE: str(slice_.path.absolute()),
         "CUDA_VISIBLE_DEVICES": ",".join(str(limit.device) for limit in slice_.limits()),
     }
 
 
-def _others(preload: str) -> list[str]:
-    """What else is preloaded, so that a limited program can start another one on its own slice's
-    environment."""
-    ours = {str(path) for path in libraries()}
-    return [name for name in preload.replace(" ", ":").split(":") if name and name not in ours]
+def _loadable(slice_: Slice) -> list[str]:
+    """The libraries' paths as the loader can read them.
+
+    LD_PRELOAD has no way to quote a blank or a colon, so an installation below such a folder is reached by a
+    link in the slice's own folder, which only the slice's owner can change.
+    """
+    paths = libraries()
+    if not any(separator in str(path) for path in paths for separator in _SEPARATORS):
+        return [str(path) for path in paths]
+    link = slice_.path.absolute() / "libraries"
+    with suppress(FileExistsError):
+        link.symlink_to(paths[0].parent)
+    return [str(link / path.name) for path in paths]
+
+
+def _others(preload: str, ours: Sequence[str]) -> list[str]:
+    """What else is preloaded; the limiter itself is already when a limited program starts another one."""
+    names = re.split(f"[{_SEPARATORS}]", preload)
+    return [name for name in names if name and name not in ours]
