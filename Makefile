@@ -59,7 +59,6 @@ gpu-check: ## On a machine with a card: build with what is installed there, test
 
 .PHONY: wheel
 wheel: $(STAMPS)/python ## The wheel, into dist/
-	@scripts/setup.sh system
 	$(BIN)/uv build --wheel --out-dir dist --no-build-isolation --python $(BIN)/python
 
 .PHONY: clean
@@ -86,6 +85,5 @@ $(STAMPS)/package: pyproject.toml $(STAMPS)/python
 	@mkdir -p $(@D) && touch $@
 
 $(STAMPS)/native: $(NATIVE_SOURCES) $(STAMPS)/python
-	@scripts/setup.sh system
 	@scripts/build_native.sh build/native $(NATIVE)
 	@mkdir -p $(@D) && touch $@

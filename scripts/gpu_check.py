@@ -95,10 +95,7 @@ def build() -> bool:
         print("aliquot: building needs CMake and a C++ compiler on this machine", file=sys.stderr)
         return False
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-    compressed = (
-        "ON" if Path("/usr/include/zstd.h").exists() and Path("/usr/include/lz4.h").exists() else "OFF"
-    )
-    settings = ["-DALIQUOT_INSTALL_DIR=.", f"-DALIQUOT_COMPRESSED_IMAGES={compressed}", "-Wno-dev"]
+    settings = ["-DALIQUOT_INSTALL_DIR=.", "-Wno-dev"]
     steps = [
         [
             cmake,

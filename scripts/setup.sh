@@ -2,7 +2,6 @@
 # Prepares a machine: what Debian must have, and the Python environment of the lock file.
 #
 #   setup.sh python DIR   a virtual environment in DIR with exactly requirements/dev.lock
-#   setup.sh system       headers and archives that the native build links (zstd, LZ4)
 #   setup.sh compiler     the system's C++ compiler, which only the sanitizer build uses
 #
 # Root installs what is missing; anybody else is told the command. Nothing is fetched when nothing is missing.
@@ -50,14 +49,6 @@ prepare_python() {
   "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --require-hashes -r requirements/dev.lock
 }
 
-prepare_system() {
-  missing=
-  [ -e /usr/include/zstd.h ] || missing="$missing libzstd-dev"
-  [ -e /usr/include/lz4.h ] || missing="$missing liblz4-dev"
-  # shellcheck disable=SC2086  # one word a package
-  [ -z "$missing" ] || need_packages $missing
-}
-
 prepare_compiler() {
   command -v g++ >/dev/null || need_packages g++
   # The runtime libraries of the sanitizers come with the compiler on Debian; say so early where they do not.
@@ -66,7 +57,6 @@ prepare_compiler() {
 
 case ${1:-} in
   python) prepare_python "$2" ;;
-  system) prepare_system ;;
   compiler) prepare_compiler ;;
   *) sed -n '2,8p' "$0"; exit 2 ;;
 esac
