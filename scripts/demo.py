@@ -50,12 +50,20 @@ class Tenant:
     stay: tenancy.Tenancy | None = None
     process: subprocess.Popen[str] | None = None
     output: IO[str] | None = None
+    saw_neighbours: bool = False
+    """Whether it ran while all the others had work on the card."""
     use: tenancy.Use | None = None
 
     @property
     def ended(self) -> bool:
         """Whether it ran and has come to its end."""
         return self.process is not None and self.process.poll() is not None
+
+    @property
+    def at_work(self) -> bool:
+        """Whether it runs and has launched something; one that only takes memory need not launch."""
+        launched = self.use is not None and self.use.launches > 0
+        return self.process is not None and not self.ended and (launched or self.waits)
 
     @property
     def state(self) -> str:
@@ -86,13 +94,23 @@ def tenants() -> list[Tenant]:
             "nbody.py",
             "numba-cuda",
             8 * MIB,
-            python(str(examples / "nbody.py"), "--steps", "96", "--out", str(OUT / "nbody.png")),
+            python(
+                str(examples / "nbody.py"),
+                "--size",
+                "1536",
+                "--steps",
+                "160",
+                "--out",
+                str(OUT / "nbody.png"),
+            ),
         ),
         Tenant(
             "fluid.py",
             "cuda.core + NVRTC",
-            4 * MIB,
-            python(str(examples / "fluid.py"), "--out", str(OUT / "fluid.png")),
+            8 * MIB,
+            python(
+                str(examples / "fluid.py"), "--size", "256", "--steps", "120", "--out", str(OUT / "fluid.png")
+            ),
         ),
         Tenant(
             "greedy.py",
@@ -192,6 +210,8 @@ def run_together(everyone: Sequence[Tenant], device: Device, stack: ExitStack) -
                 start(tenant, device, number, stack)
             if tenant.stay is not None:
                 tenant.use = tenant.stay.use()
+            others = [other for other in everyone if other is not tenant and not other.waits]
+            tenant.saw_neighbours |= tenant.at_work and all(other.at_work for other in others)
         if live:
             live.update(picture(everyone, int(elapsed * 1e9)), refresh=True)
         else:
@@ -210,7 +230,7 @@ def run_together(everyone: Sequence[Tenant], device: Device, stack: ExitStack) -
 
 def all_work(others: Sequence[Tenant]) -> bool:
     """Whether each of them has launched something on the card, or has ended."""
-    return all(other.ended or (other.use is not None and other.use.launches > 0) for other in others)
+    return all(other.ended or other.at_work for other in others)
 
 
 def say_changes(everyone: Sequence[Tenant], elapsed: float, before: str) -> str:
@@ -240,6 +260,9 @@ def judge(everyone: Sequence[Tenant]) -> list[str]:
     faults += [f"{title} does not say that it was checked" for title in unchecked]
     if "CUDA_ERROR_OUT_OF_MEMORY" not in greedy.text():
         faults.append(f"{greedy.title} was not refused with CUDA_ERROR_OUT_OF_MEMORY:\n{greedy.text()}")
+    faults += [
+        f"{each.title} was never on the card with the others" for each in everyone if not each.saw_neighbours
+    ]
     left = simgpu.machine().cards[0].vram_used_bytes
     if left:
         faults.append(f"{format_bytes(left)} of the card are still taken though nobody is there")
