@@ -250,6 +250,41 @@ def test_the_device_agrees_on_what_a_slice_holds(on_card: Limited, machine: Mapp
         process.kill()
 
 
+def test_the_device_never_sees_more_than_the_limit(
+    on_card: Limited, machine: Mapping[str, str], native_build: Path
+) -> None:
+    """Six processes allocate as much as they get; the card's own record is read all the while.
+
+    Nobody is killed here: the card counts the memory of the dead until it looks after them, which it does now
+    and then.
+    """
+    watch = """
+import pynvml, sys
+pynvml.nvmlInit()
+card, most = pynvml.nvmlDeviceGetHandleByIndex(0), 0
+print("watching", flush=True)
+import threading
+done = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), done.set()), daemon=True).start()
+while not done.is_set():
+    most = max(most, pynvml.nvmlDeviceGetMemoryInfo(card).used)
+print(most)
+"""
+    storm = native_build / "native/limiter/limiter-storm"
+    with subprocess.Popen(
+        [sys.executable, "-c", watch], env=machine, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as watcher:
+        assert watcher.stdout
+        assert watcher.stdin
+        assert watcher.stdout.readline() == "watching\n"
+        for seed in range(5):
+            command = [str(storm), str(LIMIT), "6", "2", "1", str(seed)]
+            env = {**on_card.env, "ALIQUOT_LOG": "error"}
+            subprocess.run(command, env=env, stdout=subprocess.DEVNULL, timeout=60, check=True)
+        watcher.stdin.close()
+        assert LIMIT // 2 < int(watcher.stdout.read()) <= LIMIT
+
+
 def test_storm_of_kills_on_the_card(on_card: Limited, machine: Mapping[str, str], native_build: Path) -> None:
     storm = native_build / "native/limiter/limiter-storm"
     command = [str(storm), str(LIMIT), "3", "2", "6", "5"]
