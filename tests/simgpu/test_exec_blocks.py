@@ -7,7 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exec_runner import ASSERT, INVALID_PC, ISAS, STACK_OVERFLOW, TRAP, Runner, find_program
+from exec_runner import (
+    ASSERT,
+    ILLEGAL_INSTRUCTION,
+    INVALID_PC,
+    ISAS,
+    STACK_OVERFLOW,
+    TRAP,
+    Runner,
+    find_program,
+)
 
 
 @pytest.fixture
@@ -390,6 +399,33 @@ def test_what_is_not_understood_is_named_with_its_line(runner: Runner) -> None:
     )
     assert report["unsupported"] is True
     assert "line 7: frobnicate.sync.b32" in report["message"]
+
+
+PARTLY = """
+.func hard() { .reg .b32 %r<2>; frobnicate.b32 %r1, 3; ret; }
+.visible .entry bad() { call.uni hard, (); ret; }
+.visible .entry good(.param .u64 out)
+{
+  .reg .b32 %r<6>; .reg .b64 %rd<4>;
+  mov.u32 %r1, %tid.x;
+  shl.b32 %r2, %r1, 16;
+  or.b32 %r2, %r2, 0xfff0;
+  mov.u32 %r3, 0x00070003;
+  min.s16x2 %r4, %r2, %r3;
+  ld.param.u64 %rd1, [out];
+  mul.wide.u32 %rd2, %r1, 4;
+  add.u64 %rd3, %rd1, %rd2;
+  st.global.u32 [%rd3], %r4;
+  ret;
+}
+"""
+
+
+def test_one_kernel_that_cannot_run_leaves_the_others_alone(runner: Runner) -> None:
+    done = runner.run(PARTLY, "good", np.zeros(32, np.uint32))
+    assert done.arrays[0].tolist() == [min(i, 7) << 16 | 0xFFF0 for i in range(32)]
+    refused = runner.run(PARTLY, "bad", fault=ILLEGAL_INSTRUCTION)
+    assert "frobnicate.b32" in refused.report["message"]
 
 
 def test_unresolved_functions_are_named(runner: Runner) -> None:

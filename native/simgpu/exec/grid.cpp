@@ -293,6 +293,11 @@ std::unique_ptr<Grid> make_grid(Launch launch, Fault& fault) {
     fault = refused(FaultKind::HostMemory, "a launch without threads, or of more than 1024 a block");
     return nullptr;
   }
+  const Kernel& kernel = static_cast<const CompiledProgram&>(*launch.program).kernels_[launch.kernel];
+  if (!kernel.refusal.empty()) {
+    fault = refused(FaultKind::IllegalInstruction, kernel.refusal);
+    return nullptr;
+  }
   try {
     launch.parameters.resize(launch.program->kernels()[launch.kernel].parameter_bytes);
     auto grid = std::make_unique<GridState>(std::move(launch));

@@ -168,6 +168,7 @@ class Lowering {
 
   // lower_arithmetic.cpp
   void arithmetic(const ptx::Instruction&, Modifiers&);
+  void arithmetic_packed(const ptx::Instruction&, Modifiers&, bool is_signed_type);
   void arithmetic_float(const ptx::Instruction&, Modifiers&, ptx::Type type);
   void carry(const ptx::Instruction&, Modifiers&);
   void multiply(const ptx::Instruction&, Modifiers&);

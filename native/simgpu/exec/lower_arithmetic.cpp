@@ -61,6 +61,11 @@ void Lowering::arithmetic(const Instruction& in, Modifiers& modifiers) {
     emit(in.opcode + ".cc." + bits_name(type), {target(in.operands[0], kind, type), carry_row_}, {a, b});
     return;
   }
+  std::string_view packed = modifiers.take_one_of({"s16x2", "u16x2"});
+  if (!packed.empty()) {
+    arithmetic_packed(in, modifiers, packed == "s16x2");
+    return;
+  }
   Type type = type_of(in, modifiers);
   if (is_float(type)) {
     arithmetic_float(in, modifiers, type);
@@ -86,6 +91,22 @@ void Lowering::arithmetic(const Instruction& in, Modifiers& modifiers) {
   }
   RowId b = source(in.operands[2], kind, type);
   emit(name, {target(in.operands[0], kind, type)}, {a, b});
+}
+
+// Pairs of 16-bit integers: half by half.
+void Lowering::arithmetic_packed(const Instruction& in, Modifiers& modifiers, bool is_signed_type) {
+  require(in, 3);
+  if (in.opcode != "add" && in.opcode != "min" && in.opcode != "max")
+    refuse(in, "packed integers are not implemented for it");
+  bool relu = modifiers.take("relu");
+  std::string name = in.opcode + (in.opcode == "add" ? ".b16" : is_signed_type ? ".s16" : ".u16");
+  RowId a = source(in.operands[1], Class::B32), b = source(in.operands[2], Class::B32);
+  auto half = [&](const char* part) {
+    RowId value = compute(name, Class::B16, {compute(part, Class::B16, {a}), compute(part, Class::B16, {b})});
+    return relu ? compute("max.s16", Class::B16, {value, constant(Class::B16, 0)}) : value;
+  };
+  RowId low = half("narrow.w.h"), high = half("high.w.h");
+  emit("pack.hh", {target(in.operands[0], Class::B32)}, {low, high});
 }
 
 void Lowering::arithmetic_float(const Instruction& in, Modifiers& modifiers, Type type) {

@@ -56,11 +56,12 @@ class Compiler {
       if (module_.functions[i].has_body)
         lower(i);
     for (std::uint32_t i = 0; i < module_.functions.size(); ++i)
-      if (module_.functions[i].has_body)
+      if (module_.functions[i].has_body && !refusals_.contains(i))
         finish(i);
     for (std::uint32_t i = 0; i < module_.functions.size(); ++i)
       if (module_.functions[i].is_entry && module_.functions[i].has_body)
         add_kernel(i);
+    check_any_kernel_runs();
     place_initial_bytes();
     program_->sites = context_.sites;
     return program_;
@@ -160,14 +161,46 @@ class Compiler {
     }
   }
 
+  // What is not implemented stops only the kernels that reach it; what is wrong stops the module.
   void lower(std::uint32_t index) {
     try {
       lowered_[index] = Lowering(context_, index).run();
       allocate(lowered_[index]);
     } catch (LowerError& error) {
       error.message = "function " + module_.functions[index].name + ", " + error.message;
-      throw;
+      if (!error.unsupported)
+        throw;
+      lowered_[index] = Lowered{};
+      refusals_[index] = error.message;
     }
+  }
+
+  // The first refusal among `index` and all that it calls; empty if there is none.
+  std::string refusal_of(std::uint32_t index) const {
+    std::vector<std::uint32_t> left = {index};
+    std::set<std::uint32_t> seen = {index};
+    while (!left.empty()) {
+      std::uint32_t at = left.back();
+      left.pop_back();
+      auto found = refusals_.find(at);
+      if (found != refusals_.end())
+        return found->second;
+      for (std::uint32_t symbol : references_[at])
+        if (module_.symbols[symbol].kind == ptx::Symbol::Kind::Function &&
+            seen.insert(module_.symbols[symbol].index).second)
+          left.push_back(module_.symbols[symbol].index);
+    }
+    return {};
+  }
+
+  // A module of which no kernel can run is refused as a whole, at load.
+  void check_any_kernel_runs() const {
+    if (refusals_.empty())
+      return;
+    for (const Kernel& kernel : program_->kernels_)
+      if (kernel.refusal.empty())
+        return;
+    throw LowerError{refusals_.begin()->second, true};
   }
 
   void finish(std::uint32_t index) {
@@ -295,7 +328,7 @@ class Compiler {
     // 65,536 registers; live ranges of PTX as written are longer than after its scheduling.
     std::uint32_t fitting = 65536 / std::max(info.max_threads, 32u) & ~7u;
     info.registers = std::min({lowered_[index].registers, fitting, 255u});
-    program_->kernels_.push_back({program_->functions[index].get(), info.local_bytes});
+    program_->kernels_.push_back({program_->functions[index].get(), info.local_bytes, refusal_of(index)});
     program_->kernel_infos.push_back(std::move(info));
   }
 
@@ -339,6 +372,7 @@ class Compiler {
   std::vector<std::uint32_t> shared_end_;
   std::vector<Placed> placed_;
   std::vector<Lowered> lowered_;
+  std::map<std::uint32_t, std::string> refusals_; // by function
   std::map<std::uint32_t, std::uint32_t> local_;
 };
 

@@ -99,6 +99,7 @@ struct CallSite {
 struct Kernel {
   const Function* function = nullptr;
   std::uint32_t local_bytes = 0; // a thread, calls included
+  std::string refusal;           // why it cannot run: it reaches an instruction that is not implemented
 };
 
 // What a function's address is in device code.
