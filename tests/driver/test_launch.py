@@ -144,6 +144,17 @@ def test_faults_stick_until_reset(
     api.cuDevicePrimaryCtxRelease(device)
 
 
+def test_a_fault_ends_what_else_the_context_runs(api: Any, kernels: Any, launch: Any) -> None:
+    """A kernel that waits for ever does not keep the error of another from being told."""
+    flags = api.CUstream_flags.CU_STREAM_NON_BLOCKING.value
+    first, second = api.cuStreamCreate(flags), api.cuStreamCreate(flags)
+    flag = api.cuMemHostAlloc(4096, 0)
+    ctypes.c_uint32.from_address(int(flag)).value = 0
+    launch(kernels("wait_for"), 1, 1, flag, int(flag) + 64, stream=first)
+    launch(kernels("store"), 1, 1, 0x10000, stream=second)
+    assert api.code("cuCtxSynchronize") == "ILLEGAL_ADDRESS"
+
+
 def test_use_after_free(api: Any, kernels: Any, launch: Any) -> None:
     memory = api.cuMemAlloc(8 << 20)
     api.cuMemFree(memory)

@@ -1,5 +1,6 @@
 // Stream-ordered memory: pools, and allocations and frees that take their place in a stream.
 #include <algorithm>
+#include <utility>
 
 #include "native/simgpu/driver/entry.hpp"
 

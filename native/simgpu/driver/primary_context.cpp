@@ -25,7 +25,8 @@ void deactivate(PrimaryContext& primary) {
   if (const ContextPtr context = Driver::instance().contexts.find(primary.handle)) {
     // Still to be found while it is torn down: destructors of context-local storage may call in.
     context->destroy();
-    Driver::instance().contexts.replace(primary.handle, nullptr);
+    if (!primary.active)
+      Driver::instance().contexts.replace(primary.handle, nullptr);
   }
 }
 

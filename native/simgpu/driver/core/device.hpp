@@ -16,7 +16,8 @@ class Pool;
 
 // The primary context has one handle for the life of the process; what is behind it comes and goes.
 struct PrimaryContext {
-  std::mutex mutex; // guards the rest; taken before any context's
+  // Guards the rest; taken before any context's. Recursive, as destructors of context-local storage call in.
+  std::recursive_mutex mutex;
   void* handle = nullptr;
   unsigned retains = 0;
   unsigned flags = 0;

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <utility>
 
 #include "native/simgpu/driver/core/context.hpp"
 #include "native/simgpu/driver/core/log.hpp"
@@ -332,15 +333,13 @@ bool Executor::help(const std::shared_ptr<Stream>& stream, std::uint64_t sequenc
 
 // ---- grids ------------------------------------------------------------------------------------------------
 
-exec::Progress Executor::run_grid(exec::Grid& grid, const exec::Memory& memory, CardEngine& engine,
-                                  std::uint64_t blocks) noexcept {
+exec::Progress Executor::run_grid(exec::Grid& grid, Context& context, std::uint64_t blocks) noexcept {
   exec::Worker* worker = worker_of_this_thread();
   if (worker == nullptr)
     return exec::Progress::Faulted;
   ActiveGrid active;
   active.grid = &grid;
-  active.memory = &memory;
-  active.engine = &engine;
+  active.context = &context;
   active.blocks = blocks;
   {
     const std::lock_guard guard(grids_mutex_);
@@ -349,7 +348,7 @@ exec::Progress Executor::run_grid(exec::Grid& grid, const exec::Memory& memory, 
   }
   // It may have parked while this thread waited for its turn: somebody has to notice when the turn is over.
   wake_monitor();
-  const exec::Progress progress = grid.run(*worker, memory, active.stop);
+  const exec::Progress progress = grid.run(*worker, context.memory(), active.stop);
   {
     std::unique_lock lock(grids_mutex_);
     ActiveGrid** link = &grids_;
@@ -361,13 +360,6 @@ exec::Progress Executor::run_grid(exec::Grid& grid, const exec::Memory& memory, 
   if (progress == exec::Progress::Faulted || grid.fault().kind != exec::FaultKind::None)
     return exec::Progress::Faulted;
   return grid.complete() ? exec::Progress::Done : exec::Progress::Yielded;
-}
-
-void Executor::interrupt(const CardEngine& engine) noexcept {
-  const std::lock_guard guard(grids_mutex_);
-  for (ActiveGrid* each = grids_; each != nullptr; each = each->next)
-    if (each->engine == &engine)
-      each->stop.store(true, std::memory_order_relaxed);
 }
 
 bool Executor::join_a_grid() noexcept {
@@ -384,7 +376,7 @@ bool Executor::join_a_grid() noexcept {
       return false;
     ++chosen->helpers;
   }
-  const exec::Progress progress = chosen->grid->run(*worker, *chosen->memory, chosen->stop);
+  const exec::Progress progress = chosen->grid->run(*worker, chosen->context->memory(), chosen->stop);
   const std::lock_guard guard(grids_mutex_);
   if (progress != exec::Progress::Yielded)
     chosen->exhausted = true;
@@ -448,12 +440,18 @@ void Executor::monitor_loop() noexcept {
       continue;
     std::unique_lock lock(monitor_mutex_);
     monitor_parked_.store(true, std::memory_order_seq_cst);
-    // Work that was pushed between the last round and the flag would be seen by nobody.
-    if (ready_count_.load(std::memory_order_seq_cst) != 0)
+    // Work that was pushed, or a grid that began, between the last round and the flag would be seen by
+    // nobody.
+    if (ready_count_.load(std::memory_order_seq_cst) != 0 || any_grid())
       monitor_parked_ = false;
     monitor_wake_.wait(lock, [this] { return !monitor_parked_.load() || shutting_down(); });
     idle_rounds = 0;
   }
+}
+
+bool Executor::any_grid() noexcept {
+  const std::lock_guard guard(grids_mutex_);
+  return grids_ != nullptr;
 }
 
 // True while there is something to watch.
@@ -469,7 +467,8 @@ bool Executor::monitor_round(unsigned& starved_rounds) noexcept {
     const std::lock_guard guard(grids_mutex_);
     running = grids_ != nullptr;
     for (ActiveGrid* each = grids_; each != nullptr; each = each->next) {
-      if (make_room || each->engine->turn_is_over())
+      // A kernel of a context that has failed may wait for one that will never come.
+      if (make_room || each->context->failed() || each->context->device().engine.turn_is_over())
         each->stop.store(true, std::memory_order_relaxed);
       if (!each->exhausted && each->blocks > each->helpers + 1)
         wanted += std::min<std::uint64_t>(each->blocks - each->helpers - 1, thread_count_);

@@ -42,8 +42,7 @@ class Executor {
   void run_light(const std::shared_ptr<Stream>& stream) noexcept;
 
   // For commands: runs a grid on this thread, with workers joining in. The engine is held by the caller.
-  exec::Progress run_grid(exec::Grid& grid, const exec::Memory& memory, CardEngine& engine,
-                          std::uint64_t blocks) noexcept;
+  exec::Progress run_grid(exec::Grid& grid, Context& context, std::uint64_t blocks) noexcept;
   // For commands: the command that returned Detached is done.
   void finish_detached(const std::shared_ptr<Stream>& stream) noexcept;
   // Runs `task` on the thread for host functions; tasks run one after another.
@@ -57,8 +56,7 @@ class Executor {
  private:
   struct ActiveGrid {
     exec::Grid* grid = nullptr;
-    const exec::Memory* memory = nullptr;
-    CardEngine* engine = nullptr;
+    Context* context = nullptr;
     std::uint64_t blocks = 0;
     std::atomic<bool> stop{false};
     unsigned helpers = 0;
@@ -90,6 +88,7 @@ class Executor {
 
   void worker_loop() noexcept;
   void monitor_loop() noexcept;
+  bool any_grid() noexcept;
   bool monitor_round(unsigned& starved_rounds) noexcept;
   void host_task_loop() noexcept;
 

@@ -69,7 +69,7 @@ Outcome KernelCommand::run(Stream& stream) noexcept {
     Driver::instance().machine->count_launch(engine.card());
   if (!engine.enter())
     return Outcome::Yielded; // the process is ending
-  const exec::Progress progress = Executor::instance().run_grid(*grid_, context.memory(), engine, blocks_);
+  const exec::Progress progress = Executor::instance().run_grid(*grid_, context, blocks_);
   engine.leave();
   if (progress == exec::Progress::Yielded)
     return Outcome::Yielded;
