@@ -20,7 +20,7 @@ fi
 if ! [ -e "$build/build.ninja" ]; then
   printf 'aliquot: building the native part (the first time takes a few minutes)\n' >&2
   "$bin/cmake" -S . -B "$build" -G Ninja -DCMAKE_MAKE_PROGRAM="$bin/ninja" \
-      -DPython3_EXECUTABLE="$ALIQUOT_PYTHON" -DALIQUOT_INSTALL_DIR=. -Wno-dev --log-level=WARNING "$@" >/dev/null
+      -DPython3_EXECUTABLE="$ALIQUOT_PYTHON" -DALIQUOT_INSTALL_DIR=. -Wno-author --log-level=WARNING "$@" >/dev/null
 fi
 "$bin/ninja" -C "$build" --quiet
 rm -rf "$install.new"
