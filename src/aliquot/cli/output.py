@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +14,10 @@ from rich.table import Table
 
 from aliquot.errors import AliquotError
 
-stdout = Console(soft_wrap=True)
+_PIPE_COLUMNS = 200
+"""Wide enough that no table is cut where a program reads it."""
+
+stdout = Console(soft_wrap=True, width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
 stderr = Console(stderr=True, soft_wrap=True)
 
 
@@ -59,7 +63,10 @@ def table(*columns: str, title: str | None = None) -> Table:
         title=title, title_justify="left", box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0)
     )
     for column in columns:
-        made.add_column(column.removeprefix(">"), justify="right" if column.startswith(">") else "left")
+        if column.startswith(">"):
+            made.add_column(column.removeprefix(">"), justify="right", no_wrap=True)
+        else:
+            made.add_column(column, overflow="fold")
     return made
 
 
