@@ -47,12 +47,13 @@ def own_headers(folder: Path) -> Path:
 
 def commands() -> dict[Path, list[str]]:
     """The compiler's arguments for each source of ours, as a plain clang understands them."""
-    own = ["clang++", f"--target={os.uname().machine}-linux-gnu", *compiler_flags()]
+    flags = [f"--target={os.uname().machine}-linux-gnu", *compiler_flags()]
     found: dict[Path, list[str]] = {}
     for entry in json.loads((BUILD / "compile_commands.json").read_text(encoding="utf-8")):
         file = Path(entry["file"])
         if file.is_relative_to(ROOT / "native"):
-            found[file] = [*own, *theirs(shlex.split(entry["command"]))]
+            driver = "clang" if file.suffix == ".c" else "clang++"
+            found[file] = [driver, *flags, *theirs(shlex.split(entry["command"]))]
     return found
 
 

@@ -1,6 +1,8 @@
 // Devices: which there are, what they are called, how they reach one another.
 #include <algorithm>
+#include <cctype>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 #include "native/simgpu/driver/device_attributes.hpp"
@@ -26,12 +28,24 @@ std::string pci_text(const machine::Card& card) {
   return text;
 }
 
+// "[domain:]bus:device[.function]", all hexadecimal.
 bool parse_pci(const char* text, unsigned& domain, unsigned& bus, unsigned& device) {
-  unsigned function = 0;
-  if (std::sscanf(text, "%x:%x:%x.%x", &domain, &bus, &device, &function) >= 3)
-    return true;
-  domain = 0;
-  return std::sscanf(text, "%x:%x.%x", &bus, &device, &function) >= 2;
+  unsigned long parts[3] = {};
+  unsigned count = 0;
+  char* end = nullptr;
+  for (; count < 3; text = end + 1) {
+    if (std::isxdigit(static_cast<unsigned char>(*text)) == 0)
+      return false;
+    parts[count++] = std::strtoul(text, &end, 16);
+    if (*end != ':')
+      break;
+  }
+  if (count < 2 || (*end != '\0' && *end != '.'))
+    return false;
+  domain = count == 3 ? static_cast<unsigned>(parts[0]) : 0;
+  bus = static_cast<unsigned>(parts[count - 2]);
+  device = static_cast<unsigned>(parts[count - 1]);
+  return true;
 }
 
 CUresult uuid_of(CUuuid* uuid, CUdevice ordinal) {

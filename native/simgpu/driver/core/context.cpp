@@ -154,6 +154,8 @@ void Context::run_storage_destructors() noexcept {
     const std::lock_guard guard(storage_mutex_);
     stored.swap(storage_);
   }
+  // In no particular order: no entry's owner knows of another's.
+  // NOLINTNEXTLINE(bugprone-nondeterministic-pointer-iteration-order)
   for (const auto& [key, entry] : stored)
     if (entry.destructor != nullptr)
       entry.destructor(handle, key, entry.value);

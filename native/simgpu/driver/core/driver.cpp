@@ -4,7 +4,9 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include <cstddef>
 #include <cstdlib>
+#include <new>
 
 #include "native/simgpu/driver/core/code.hpp"
 #include "native/simgpu/driver/core/executor.hpp"
@@ -58,7 +60,8 @@ std::uint64_t now_ns() noexcept {
 }
 
 Driver& Driver::instance() noexcept {
-  static auto* driver = new Driver;
+  alignas(Driver) static std::byte storage[sizeof(Driver)];
+  static auto* driver = new (storage) Driver; // never destroyed: threads may be inside at exit
   return *driver;
 }
 

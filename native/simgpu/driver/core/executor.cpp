@@ -7,7 +7,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
 #include <cstdlib>
+#include <new>
 #include <utility>
 
 #include "native/simgpu/driver/core/context.hpp"
@@ -87,7 +89,8 @@ Executor::Executor() : thread_count_(configured_threads()) {
 }
 
 Executor& Executor::instance() noexcept {
-  static auto* executor = new Executor; // outlives static destruction: threads may be inside
+  alignas(Executor) static std::byte storage[sizeof(Executor)];
+  static auto* executor = new (storage) Executor; // never destroyed: threads may be inside at exit
   return *executor;
 }
 

@@ -87,9 +87,32 @@ std::vector<char> read_file(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
+// A number at `text`, which is moved behind it.
+std::uint32_t number(const char*& text) {
+  char* end = nullptr;
+  const unsigned long value = std::strtoul(text, &end, 10);
+  if (end == text)
+    fail(std::string("not a number: ") + text);
+  text = end;
+  return static_cast<std::uint32_t>(value);
+}
+
+std::uint32_t whole_number(const char* text) {
+  const char* at = text;
+  const std::uint32_t value = number(at);
+  if (*at != '\0')
+    fail(std::string("not a number: ") + text);
+  return value;
+}
+
+// "x[,y[,z]]"
 exec::Dim3 dimensions(const char* text) {
   exec::Dim3 d;
-  std::sscanf(text, "%u,%u,%u", &d.x, &d.y, &d.z);
+  for (std::uint32_t* each : {&d.x, &d.y, &d.z}) {
+    *each = number(text);
+    if (*text++ != ',')
+      break;
+  }
   return d;
 }
 
@@ -104,13 +127,13 @@ Options options_of(int count, char** words) {
     else if (word == "--block")
       o.block = dimensions(value());
     else if (word == "--shared")
-      o.shared = static_cast<std::uint32_t>(std::atol(value()));
+      o.shared = whole_number(value());
     else if (word == "--threads")
-      o.threads = static_cast<std::uint32_t>(std::atol(value()));
+      o.threads = whole_number(value());
     else if (word == "--repeat")
-      o.repeat = static_cast<std::uint32_t>(std::atol(value()));
+      o.repeat = whole_number(value());
     else if (word == "--budget-ms")
-      o.budget_ms = static_cast<std::uint32_t>(std::atol(value()));
+      o.budget_ms = whole_number(value());
     else if (word == "--cooperative")
       o.cooperative = true;
     else
