@@ -91,9 +91,8 @@ def _show_summary(device: Device, use: tenancy.Use, ended: Ended, duration: int)
         f"{format_bytes(use.copied_to_host)} back"
     )
     if use.refused_allocations:
-        output.show_note(
-            f"refused {use.refused_allocations} allocations at the limit of {format_bytes(use.vram_limit)}"
-        )
+        count = "1 allocation" if use.refused_allocations == 1 else f"{use.refused_allocations} allocations"
+        output.show_note(f"refused {count} at the limit of {format_bytes(use.vram_limit)}")
 
 
 def _write_summary(
