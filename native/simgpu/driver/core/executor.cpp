@@ -353,12 +353,14 @@ exec::Progress Executor::run_grid(exec::Grid& grid, Context& context, std::uint6
   wake_monitor();
   const exec::Progress progress = grid.run(*worker, context.memory(), active.stop);
   {
+    // Stays in the list until the last helper has left, so that it can still be told to stop.
     std::unique_lock lock(grids_mutex_);
+    active.exhausted = true;
+    grid_left_.wait(lock, [&] { return active.helpers == 0; });
     ActiveGrid** link = &grids_;
     while (*link != &active)
       link = &(*link)->next;
     *link = active.next;
-    grid_left_.wait(lock, [&] { return active.helpers == 0; });
   }
   if (progress == exec::Progress::Faulted || grid.fault().kind != exec::FaultKind::None)
     return exec::Progress::Faulted;
