@@ -95,7 +95,8 @@ def test_address_range(api: Any, context: Any) -> None:
 
 def test_the_host_cannot_dereference_device_memory(simgpu_env: dict[str, str]) -> None:
     script = """
-import ctypes
+import ctypes, resource
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it is meant to crash: no core file for that
 cuda = ctypes.CDLL("libcuda.so.1")
 context, address = ctypes.c_void_p(), ctypes.c_uint64()
 assert cuda.cuInit(0) == 0 and cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) == 0
