@@ -33,7 +33,8 @@ def machine_name() -> str:
     """Processor model, how many of its cores this process may use, and the system, on one line."""
     cores = len(os.sched_getaffinity(0))
     return (
-        f"{_processor()}, {cores} core{'s' if cores != 1 else ''}, {platform.system()} {platform.release()}"
+        f"{_processor()}, {cores} core{'s' if cores != 1 else ''}, "
+        f"{platform.system()} {platform.release().partition('-')[0]}"
     )
 
 
