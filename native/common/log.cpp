@@ -31,7 +31,7 @@ void log_line(LogLevel level, const char* format, ...) noexcept {
   if (level > level_of_environment())
     return;
   const int saved_errno = errno;
-  char line[1024] = "aliquot: ";
+  char line[2048] = "aliquot: ";
   const std::size_t start = std::strlen(line);
   std::va_list arguments;
   va_start(arguments, format);

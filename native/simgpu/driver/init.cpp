@@ -1,7 +1,7 @@
 // Initialisation, versions and finding entry points.
 #include "native/api/exported_symbols.hpp"
 #include "native/api/lookup.hpp"
-#include "native/simgpu/driver/core/log.hpp"
+#include "native/common/log.hpp"
 #include "native/simgpu/driver/entry.hpp"
 
 using namespace aliquot;

@@ -3,9 +3,9 @@
 
 #include <cstring>
 
+#include "native/common/log.hpp"
 #include "native/simgpu/driver/core/host_memory.hpp"
 #include "native/simgpu/driver/core/kernel_command.hpp"
-#include "native/simgpu/driver/core/log.hpp"
 #include "native/simgpu/driver/occupancy.hpp"
 
 using namespace aliquot::simgpu;
@@ -205,8 +205,9 @@ ALIQUOT_EXPORT CUresult cuLaunchKernelEx(const CUlaunchConfig* config, CUfunctio
     const CUresult read = read_attribute(config->attrs[i], shape);
     if (read == CUDA_SUCCESS)
       continue;
-    log_line(LogLevel::Warning, "cuLaunchKernelEx: launch attribute %d is not implemented",
-             static_cast<int>(config->attrs[i].id));
+    aliquot::common::log_line(aliquot::common::LogLevel::Warning,
+                              "cuLaunchKernelEx: launch attribute %d is not implemented",
+                              static_cast<int>(config->attrs[i].id));
     return read;
   }
   return launch(function, shape, config->hStream, parameters, extra);

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cstring>
 
+#include "native/common/log.hpp"
 #include "native/simgpu/driver/core/driver.hpp"
 #include "native/simgpu/driver/core/host_memory.hpp"
-#include "native/simgpu/driver/core/log.hpp"
 #include "native/simgpu/image/image.hpp"
 
 namespace aliquot::simgpu::driver {
@@ -93,7 +93,7 @@ void JitLog::Buffer::put(const std::string& message) noexcept {
 
 void JitLog::error(const std::string& message) noexcept {
   error_.put(message);
-  log_line(LogLevel::Warning, "%s", message.c_str());
+  common::log_line(common::LogLevel::Warning, "%s", message.c_str());
 }
 
 void JitLog::info(const std::string& message) noexcept {

@@ -8,9 +8,9 @@
 #include <cstdlib>
 #include <new>
 
+#include "native/common/log.hpp"
 #include "native/simgpu/driver/core/code.hpp"
 #include "native/simgpu/driver/core/executor.hpp"
-#include "native/simgpu/driver/core/log.hpp"
 #include "native/simgpu/driver/core/visible_devices.hpp"
 
 namespace aliquot::simgpu::driver {
@@ -94,7 +94,7 @@ CUresult Driver::open() noexcept try {
   if (!machine)
     machine = machine::Machine::open(true, status, message);
   if (!machine) {
-    log_line(LogLevel::Error, "%s", message.c_str());
+    common::log_line(common::LogLevel::Error, "%s", message.c_str());
     return result_of(status);
   }
   return devices.empty() ? add_devices() : CUDA_SUCCESS;
@@ -111,7 +111,8 @@ CUresult Driver::add_devices() {
   for (const machine::Card& card : machine->cards())
     card_bytes.push_back(card.model->vram_bytes);
   if (!space.open(card_bytes)) {
-    log_line(LogLevel::Error, "this process may not reserve addresses for device memory (see ulimit -v)");
+    common::log_line(common::LogLevel::Error,
+                     "this process may not reserve addresses for device memory (see ulimit -v)");
     return CUDA_ERROR_OUT_OF_MEMORY;
   }
   for (const std::uint32_t card : visible) {

@@ -12,8 +12,8 @@
 #include <new>
 #include <utility>
 
+#include "native/common/log.hpp"
 #include "native/simgpu/driver/core/context.hpp"
-#include "native/simgpu/driver/core/log.hpp"
 #include "native/simgpu/driver/core/thread_state.hpp"
 
 namespace aliquot::simgpu::driver {
@@ -34,7 +34,8 @@ unsigned configured_threads() noexcept {
     const long asked = std::strtol(text, nullptr, 10);
     if (asked >= 1 && asked <= 1024)
       return static_cast<unsigned>(asked);
-    log_line(LogLevel::Warning, "ALIQUOT_SIMGPU_THREADS=%s is not a number from 1 to 1024; ignored", text);
+    common::log_line(common::LogLevel::Warning,
+                     "ALIQUOT_SIMGPU_THREADS=%s is not a number from 1 to 1024; ignored", text);
   }
   cpu_set_t allowed;
   CPU_ZERO(&allowed);
@@ -59,7 +60,7 @@ bool start_thread(const char* name, Body body) noexcept {
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (!started) {
     delete heap_body;
-    log_line(LogLevel::Error, "cannot start the %s thread", name);
+    common::log_line(common::LogLevel::Error, "cannot start the %s thread", name);
     return false;
   }
   pthread_detach(thread);

@@ -1,8 +1,8 @@
 #include "native/simgpu/driver/core/kernel_command.hpp"
 
+#include "native/common/log.hpp"
 #include "native/simgpu/driver/core/driver.hpp"
 #include "native/simgpu/driver/core/executor.hpp"
-#include "native/simgpu/driver/core/log.hpp"
 
 namespace aliquot::simgpu::driver {
 
@@ -55,8 +55,8 @@ bool KernelCommand::prepare(Context& context) noexcept {
 void KernelCommand::report(Context& context, const exec::Fault& fault) noexcept {
   const exec::FaultKind kind = fault.kind == exec::FaultKind::None ? exec::FaultKind::HostMemory : fault.kind;
   context.fail(result_of(kind));
-  log_line(LogLevel::Error, "%s",
-           fault.message.empty() ? "the host has no memory to run a kernel" : fault.message.c_str());
+  common::log_line(common::LogLevel::Error, "%s",
+                   fault.message.empty() ? "the host has no memory to run a kernel" : fault.message.c_str());
 }
 
 Outcome KernelCommand::run(Stream& stream) noexcept {
