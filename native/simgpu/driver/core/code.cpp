@@ -228,7 +228,7 @@ void LoadedModule::unload() noexcept try {
     if (const auto erased = driver.allocations.erase(global.address, [](const Allocation&) { return true; }))
       driver.give_back(*erased);
   globals_.clear();
-} catch (...) {
+} catch (...) { // no memory for a list of what to free: the rest stays charged until the process ends
 }
 
 std::shared_ptr<Function> LoadedModule::function(const std::string& name) {

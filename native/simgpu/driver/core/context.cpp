@@ -103,7 +103,7 @@ void Context::print(std::string_view text) noexcept try {
   // The card's buffer is a ring: what is not read in time is overwritten, oldest first.
   if (printed_.size() > capacity)
     printed_.erase(0, printed_.size() - capacity);
-} catch (...) {
+} catch (...) { // no memory to keep the text: a full buffer drops it, too
 }
 
 void Context::flush_printf() noexcept {
@@ -182,7 +182,7 @@ void Context::destroy() noexcept try {
     driver.give_back(allocation);
   // A stream keeps its context alive; the default stream would keep it for ever.
   legacy_stream_->destroyed = true;
-} catch (...) {
+} catch (...) { // no memory for a list of what to free: the rest stays charged until the process ends
 }
 
 } // namespace aliquot::simgpu::driver

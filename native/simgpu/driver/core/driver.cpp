@@ -158,7 +158,7 @@ void Driver::trim_pools() noexcept try {
   for (void* handle : pools.handles_where([](const Pool& pool) { return pool.reserved() > 0; }))
     if (const auto pool = pools.find(handle))
       pool->release_above_threshold();
-} catch (...) {
+} catch (...) { // trimming is a favour: the pools keep their memory until the next time
 }
 
 } // namespace aliquot::simgpu::driver

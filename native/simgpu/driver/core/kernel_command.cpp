@@ -45,7 +45,7 @@ bool KernelCommand::prepare(Context& context) noexcept {
     // A context outlives its streams, and a stream its commands.
     launch_.print = [&context](std::string_view text) { context.print(text); };
     grid_ = exec::make_grid(std::move(launch_), fault);
-  } catch (...) {
+  } catch (...) { // `fault` says that the host has no memory, and is reported below
   }
   if (!grid_)
     report(context, fault);
