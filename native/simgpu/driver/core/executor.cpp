@@ -1,8 +1,6 @@
 #include "native/simgpu/driver/core/executor.hpp"
 
-#include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <sys/prctl.h>
 
 #include <algorithm>
@@ -15,6 +13,7 @@
 #include "native/common/log.hpp"
 #include "native/simgpu/driver/core/context.hpp"
 #include "native/simgpu/driver/core/thread_state.hpp"
+#include "native/simgpu/driver/core/threads.hpp"
 
 namespace aliquot::simgpu::driver {
 namespace {
@@ -43,30 +42,6 @@ unsigned configured_threads() noexcept {
   return static_cast<unsigned>(std::max(cores, 1));
 }
 
-// A detached thread that takes no signals: those are the host program's.
-template <class Body>
-bool start_thread(const char* name, Body body) noexcept {
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  auto* heap_body = new (std::nothrow) Body(std::move(body));
-  pthread_t thread;
-  const auto entry = [](void* argument) -> void* {
-    const std::unique_ptr<Body> own(static_cast<Body*>(argument));
-    (*own)();
-    return nullptr;
-  };
-  const bool started = heap_body != nullptr && pthread_create(&thread, nullptr, entry, heap_body) == 0;
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  if (!started) {
-    delete heap_body;
-    common::log_line(common::LogLevel::Error, "cannot start the %s thread", name);
-    return false;
-  }
-  pthread_detach(thread);
-  return true;
-}
-
 // A few microseconds: what a short kernel on another thread still needs, and far less than a thread switch.
 bool spin_until(const Stream& stream, std::uint64_t sequence) noexcept {
   for (int i = 0; i < 100; ++i) {
@@ -77,10 +52,6 @@ bool spin_until(const Stream& stream, std::uint64_t sequence) noexcept {
 #endif
   }
   return false;
-}
-
-void name_this_thread(const char* name) noexcept {
-  prctl(PR_SET_NAME, name, 0, 0, 0);
 }
 
 } // namespace
