@@ -123,6 +123,7 @@ void BlockState::start(std::uint64_t new_number, std::uint32_t new_sm) {
     warp.live = lanes == 32 ? kFullMask : (1u << lanes) - 1;
     warp.group_count = 0;
     warp.spinning = warp.fair = false;
+    warp.ran = warp.turn_start = warp.last_poll = warp.polls = 0;
     for (const LaunchRow& row : function.launch_rows)
       if (changes_by_block(row))
         write_launch_row(*this, warp, row, kernel_rows(warp.index));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -49,6 +50,11 @@ struct Warp {
   std::uint32_t turn; // for taking turns between groups that spin
   bool spinning;
   bool fair;
+  // Waiting for time to pass is seen by timers read and naps taken in quick succession.
+  std::uint64_t ran, turn_start; // own PTX instructions before this turn; the thread's count at its start
+  std::uint64_t last_poll;       // own instructions at the last such operation
+  std::uint64_t waits_since;     // ns
+  std::uint32_t polls;
 };
 
 struct BarrierState {
@@ -86,6 +92,8 @@ struct BlockState {
   std::vector<FrameHeader*> free_frames; // by function
   std::vector<AlignedBytes> call_frames;
   std::size_t call_frame_bytes = 0;
+  std::uint64_t wake_ns = 0;                                   // while asleep: when its first warp wakes
+  const std::atomic<std::uint32_t>* sleeping_blocks = nullptr; // of the grid
   Fault fault;
 
   // Memory and everything that holds for all blocks of the launch. False where the host lacks memory.
@@ -106,6 +114,8 @@ void add_group(Warp& warp, const Op* pc, char* rows, std::uint32_t mask,
 // Takes the group to run next out of the warp and into the context; without one, leaves.
 void pick_group(Context* context, Warp& warp);
 bool has_ready(Warp& warp, std::uint64_t now_ns);
+// When the first sleeping group of the block wakes; ~0 where none sleeps.
+std::uint64_t first_wake(const BlockState& block);
 
 // --- sync.cpp ---
 

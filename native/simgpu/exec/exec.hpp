@@ -118,10 +118,12 @@ struct Launch {
   std::size_t kernel = 0; // index into Program::kernels()
   Dim3 grid, block;
   std::uint32_t dynamic_shared_bytes = 0;
-  std::vector<std::uint8_t> parameters;        // KernelInfo::parameter_bytes
-  bool cooperative = false;                    // grid-wide barrier allowed: all blocks are resident at once
-  std::uint32_t sm_count = 1;                  // %nsmid
-  std::uint32_t clock_khz = 1000000;           // %clock, %clock64
+  std::vector<std::uint8_t> parameters; // KernelInfo::parameter_bytes
+  bool cooperative = false;             // grid-wide barrier allowed: all blocks are resident at once
+  std::uint32_t sm_count = 1;           // %nsmid
+  std::uint32_t clock_khz = 1000000;    // %clock, %clock64
+  std::uint32_t resident_blocks = 0;    // how many a card holds at once: so many may sleep; 0: by block size
+  bool report_waits = false;            // run() returns Waiting; otherwise it naps until something can go on
   std::function<void(std::string_view)> print; // device printf; may be called from several threads
 };
 
@@ -129,6 +131,10 @@ enum class Progress : std::uint8_t {
   Done,    // this thread finds nothing more to do; the grid is complete when all threads have returned Done
   Yielded, // `stop` was set: blocks that were under way are kept and resumed by the next run
   Faulted, // fault() tells; other threads return Faulted soon
+  // Only with Launch::report_waits: everything that this thread could run sleeps (nanosleep, or a loop that
+  // does nothing but read a timer) until Grid::wake_ns(). Run again then, or earlier. The kernel is under way
+  // and holds the card; only the host thread is free.
+  Waiting,
 };
 
 // One launch under way. Several host threads may call run at once, each with its own Worker.
@@ -139,6 +145,8 @@ class Grid {
                        const std::atomic<bool>& stop) noexcept = 0;
   virtual bool complete() const noexcept = 0; // every block has finished
   virtual Fault fault() const = 0;
+  // CLOCK_MONOTONIC in ns when the first sleeping block wakes; 0 where none sleeps. Any thread may ask.
+  virtual std::uint64_t wake_ns() const noexcept = 0;
   virtual std::uint64_t lane_instructions() const noexcept = 0; // executed so far, active lanes only
 };
 

@@ -1,8 +1,9 @@
 // One launch: blocks handed to host threads, run warp by warp, parked when told to stop.
-#include <unistd.h>
+#include <time.h>
 
 #include <algorithm>
 #include <deque>
+#include <map>
 #include <mutex>
 #include <new>
 
@@ -12,16 +13,24 @@
 namespace aliquot::simgpu::exec {
 namespace {
 
-constexpr std::uint64_t kBudget = 20000;       // PTX instructions of a warp between looks at `stop`
-constexpr std::uint64_t kSpinningBudget = 500; // when lanes or blocks wait for one another
-constexpr unsigned kNapMicroseconds = 50;
+constexpr std::uint64_t kBudget = 20000;             // PTX instructions of a warp between looks at `stop`
+constexpr std::uint64_t kSpinningBudget = 500;       // when lanes or blocks wait for one another
+constexpr std::uint64_t kLongestNap = 200000;        // ns between looks at `stop`
+constexpr std::uint64_t kShortWait = 5000;           // ns that are not worth leaving a block for
+constexpr std::uint64_t kDeadlockedNap = 10000000;   // ns: nothing will ever wake the block
+constexpr std::uint64_t kSleepingBytes = 128u << 20; // of blocks that sleep while others run
 
 class WorkerState final : public Worker {
  public:
   std::vector<Site> sites;
 };
 
-enum class BlockEnd : std::uint8_t { Done, Parked, Rotated, Faulted };
+enum class BlockEnd : std::uint8_t { Done, Parked, Rotated, Asleep, Faulted };
+
+void nap(std::uint64_t nanoseconds) {
+  timespec time{static_cast<time_t>(nanoseconds / 1000000000), static_cast<long>(nanoseconds % 1000000000)};
+  nanosleep(&time, nullptr);
+}
 
 // Runs one block on one host thread.
 class Runner {
@@ -45,7 +54,7 @@ class Runner {
         Warp& warp = block.warps[block.cursor];
         if (warp.group_count) {
           any_left = true;
-          if (has_ready(warp, sleepers_ ? monotonic_ns() : 0)) {
+          if (has_ready(warp, monotonic_ns())) {
             any_ready = true;
             BlockEnd end = run_warp(block, warp);
             if (end != BlockEnd::Done)
@@ -56,11 +65,8 @@ class Runner {
       }
       if (!any_left)
         return BlockEnd::Done;
-      sleepers_ = true;
-      if (!any_ready && !wait())
-        return BlockEnd::Parked;
-      if (!any_ready && cooperative_)
-        return BlockEnd::Rotated;
+      if (!any_ready && !wait(block))
+        return BlockEnd::Asleep;
     }
   }
 
@@ -85,9 +91,12 @@ class Runner {
       context_.spins = false;
       bool brief = warp.spinning || (cooperative_ && spun_);
       context_.step_limit = context_.steps + (brief ? kSpinningBudget : kBudget);
+      warp.turn_start = context_.steps;
       pick_group(&context_, warp);
       if (context_.op)
         isa_table().enter(&context_);
+      warp.ran += context_.steps - warp.turn_start;
+      warp.turn_start = context_.steps;
       switch (context_.leave) {
       case Leave::Fault:
         return BlockEnd::Faulted;
@@ -113,17 +122,18 @@ class Runner {
     return how;
   }
 
-  // Nothing can run before some time has passed. False: told to stop.
-  bool wait() {
-    if (stop_.load(std::memory_order_relaxed))
-      return false;
-    usleep(kNapMicroseconds);
-    return true;
+  // No warp of the block can run now. False: not soon either, others may use the thread.
+  bool wait(BlockState& block) {
+    std::uint64_t now = monotonic_ns(), wake = first_wake(block);
+    if (wake <= now + kShortWait)
+      return true;
+    block.wake_ns = wake == ~std::uint64_t{0} ? now + kDeadlockedNap : wake;
+    return false;
   }
 
   WorkerState& worker_;
   const std::atomic<bool>& stop_;
-  bool cooperative_, spun_ = false, sleepers_ = true;
+  bool cooperative_, spun_ = false;
   Context context_{};
 };
 
@@ -153,11 +163,17 @@ class GridState final : public Grid {
     return lane_instructions_.load(std::memory_order_relaxed);
   }
 
+  std::uint64_t wake_ns() const noexcept override {
+    std::lock_guard lock(mutex_);
+    return sleeping_.empty() ? 0 : sleeping_.begin()->first;
+  }
+
   // The first block's state, so that a launch that cannot be set up fails before it starts.
   bool prepare() {
     std::unique_ptr<BlockState> state = fresh_state();
     if (!state)
       return false;
+    most_sleeping_ = resident_limit(*state);
     idle_.push_back(std::move(state));
     return true;
   }
@@ -169,10 +185,16 @@ class GridState final : public Grid {
         return Progress::Faulted;
       if (stop.load(std::memory_order_relaxed))
         return Progress::Yielded;
-      bool exhausted = false;
-      std::unique_ptr<BlockState> block = next_block(exhausted);
+      Next what = Next::Block;
+      std::unique_ptr<BlockState> block = next_block(what);
+      if (what == Next::Asleep) {
+        if (launch_.report_waits && wait_left() > kLongestNap / 4)
+          return Progress::Waiting;
+        nap(std::min(wait_left(), kLongestNap));
+        continue;
+      }
       if (!block)
-        return exhausted ? Progress::Done : host_memory();
+        return what == Next::Exhausted ? Progress::Done : host_memory();
       switch (runner.run(*block)) {
       case BlockEnd::Done: {
         std::lock_guard lock(mutex_);
@@ -186,23 +208,65 @@ class GridState final : public Grid {
       case BlockEnd::Rotated:
         park(std::move(block), false);
         break;
+      case BlockEnd::Asleep:
+        put_to_sleep(std::move(block));
+        break;
       case BlockEnd::Faulted:
         return record(block->fault);
       }
     }
   }
 
-  // Parked blocks first, except that a cooperative launch starts all its blocks before it goes on with any.
-  std::unique_ptr<BlockState> next_block(bool& exhausted) {
+  enum class Next : std::uint8_t { Block, Asleep, Exhausted };
+
+  // As many blocks as a card has room for, as far as the host has memory for them.
+  std::size_t resident_limit(const BlockState& state) const {
+    std::uint64_t a_multiprocessor = std::min<std::uint64_t>(2048 / std::max(state.threads, 64u), 32);
+    if (state.shared_bytes)
+      a_multiprocessor = std::clamp<std::uint64_t>((228u << 10) / state.shared_bytes, 1, a_multiprocessor);
+    std::uint64_t card =
+        launch_.resident_blocks ? launch_.resident_blocks : a_multiprocessor * std::max(launch_.sm_count, 1u);
+    std::uint64_t bytes = state.frame_stride * state.warps.size() + state.shared_bytes +
+                          std::uint64_t{state.local_stride} * state.warps.size() * 32 + 4096;
+    return static_cast<std::size_t>(
+        launch_.cooperative ? total_ : std::min(card, std::max<std::uint64_t>(kSleepingBytes / bytes, 2)));
+  }
+
+  std::uint64_t wait_left() const {
+    std::uint64_t wake = wake_ns(), now = monotonic_ns();
+    return wake > now ? wake - now : 0;
+  }
+
+  void put_to_sleep(std::unique_ptr<BlockState> block) {
+    std::lock_guard lock(mutex_);
+    sleeping_.emplace(block->wake_ns, std::move(block));
+    sleeping_blocks_.store(static_cast<std::uint32_t>(sleeping_.size()), std::memory_order_relaxed);
+  }
+
+  // Under the lock: the first sleeper, if its time has come.
+  std::unique_ptr<BlockState> awake() {
+    if (sleeping_.empty() || sleeping_.begin()->first > monotonic_ns())
+      return nullptr;
+    std::unique_ptr<BlockState> block = std::move(sleeping_.begin()->second);
+    sleeping_.erase(sleeping_.begin());
+    sleeping_blocks_.store(static_cast<std::uint32_t>(sleeping_.size()), std::memory_order_relaxed);
+    return block;
+  }
+
+  // Blocks that have begun first, except that a cooperative launch starts all its blocks before it goes on
+  // with any.
+  std::unique_ptr<BlockState> next_block(Next& what) {
     std::unique_lock lock(mutex_);
-    bool fresh = next_ < total_;
+    bool fresh = next_ < total_ && sleeping_.size() < most_sleeping_;
+    if (std::unique_ptr<BlockState> block = awake())
+      return block;
     if (!parked_.empty() && !(launch_.cooperative && fresh)) {
       std::unique_ptr<BlockState> block = std::move(parked_.front());
       parked_.pop_front();
       return block;
     }
     if (!fresh) {
-      exhausted = true;
+      what = sleeping_.empty() ? Next::Exhausted : Next::Asleep;
       return nullptr;
     }
     std::unique_ptr<BlockState> block;
@@ -219,7 +283,7 @@ class GridState final : public Grid {
       lock.lock();
       number = next_;
       if (number >= total_) {
-        exhausted = true;
+        what = sleeping_.empty() ? Next::Exhausted : Next::Asleep;
         return nullptr;
       }
     }
@@ -258,6 +322,7 @@ class GridState final : public Grid {
 
   std::unique_ptr<BlockState> fresh_state() {
     auto state = std::make_unique<BlockState>();
+    state->sleeping_blocks = &sleeping_blocks_;
     return state->set_up(launch_, *program_) ? std::move(state) : nullptr;
   }
 
@@ -267,6 +332,9 @@ class GridState final : public Grid {
   mutable std::mutex mutex_;
   std::uint64_t next_ = 0;
   std::deque<std::unique_ptr<BlockState>> parked_;
+  std::multimap<std::uint64_t, std::unique_ptr<BlockState>> sleeping_; // by the time when they wake
+  std::size_t most_sleeping_ = 0;
+  std::atomic<std::uint32_t> sleeping_blocks_{0};
   std::vector<std::unique_ptr<BlockState>> idle_;
   std::atomic<std::uint64_t> completed_{0}, lane_instructions_{0};
   std::atomic<bool> faulted_{false};

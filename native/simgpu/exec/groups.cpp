@@ -112,6 +112,15 @@ void pick_group(Context* context, Warp& warp) {
   context->reconverge = warp.fair ? UINTPTR_MAX : next_in_frame(warp, group.rows);
 }
 
+std::uint64_t first_wake(const BlockState& block) {
+  std::uint64_t first = ~std::uint64_t{0};
+  for (const Warp& warp : block.warps)
+    for (std::uint32_t i = 0; i < warp.group_count; ++i)
+      if (warp.groups[i].state == Group::State::Asleep)
+        first = std::min(first, warp.groups[i].wake_ns);
+  return first;
+}
+
 bool has_ready(Warp& warp, std::uint64_t now_ns) {
   bool only_sync = warp.group_count != 0, ready = false;
   for (std::uint32_t i = 0; i < warp.group_count; ++i) {

@@ -64,6 +64,8 @@ RowId Lowering::special_value(Class kind, Special which, std::uint64_t addend) {
   if (function_.is_entry && which <= Special::LastConstant)
     return launch_special(kind, which, addend);
   bool wide = kind == Class::B64;
+  if (which >= Special::Clock && !guarded_) // a guarded stretch may not be left
+    emit_control("rest", {}, {});
   RowId row = compute(wide ? "special.x" : "special.w", wide ? Class::B64 : Class::B32, {},
                       static_cast<std::uint64_t>(which));
   if (addend)

@@ -114,6 +114,14 @@ bool resolve(Context* context, const Op* op, const std::uint64_t* addresses, std
   return true;
 }
 
+char* stretch(Context* context, std::uint64_t address, bool write, std::uint64_t most, std::uint64_t* bytes) {
+  Site site{};
+  if (!refill(context, &site, address, write))
+    return nullptr;
+  *bytes = std::min(most, site.begin + site.bytes - address);
+  return host_of(address, site.delta);
+}
+
 void raise(Context* context, const Op* op, Why why, std::uint32_t lanes, std::uint64_t address) {
   BlockState& block = *context->block;
   context->leave = Leave::Fault;

@@ -115,10 +115,8 @@ struct Context {
   const char* parameters;
   std::uint64_t parameter_bytes;
 
-  bool forced_sync;        // the next warp-wide operation runs with the lanes that are there
-  std::uint64_t last_poll; // steps when a timer was last read
-  std::uint32_t polls;     // quick successive reads of one
-  bool spins;              // an atomic or volatile access since the last budget: may be a spin loop
+  bool forced_sync; // the next warp-wide operation runs with the lanes that are there
+  bool spins;       // an atomic or volatile access since the last budget: may be a spin loop
   const Memory* memory;
   Warp* warp;
   BlockState* block;
@@ -155,6 +153,12 @@ void barrier(Context* context, const Op* op, char* rows, std::uint32_t mask, std
              std::uint32_t threads, unsigned kind, std::uint32_t predicate);
 std::uint32_t barrier_result(Context* context, std::uint32_t id);
 void sleep(Context* context, const Op* to, char* rows, std::uint32_t mask, std::uint64_t nanoseconds);
+// Before a timer is read: lanes that do nothing else but read it sleep a little first.
+void rest(Context* context, const Op* to, char* rows, std::uint32_t mask);
+// Lets other lanes, warps and blocks go on before `to`: what was waited for has not come yet.
+void yield(Context* context, const Op* to, char* rows, std::uint32_t mask);
+// The bytes from `address` on that lie in one piece, at most `most`, and where; null where none is mapped.
+char* stretch(Context* context, std::uint64_t address, bool write, std::uint64_t most, std::uint64_t* bytes);
 
 // Values of a special register for the 32 lanes of the running warp (64-bit each).
 void special(Context* context, char* rows, std::uint32_t which, std::uint64_t* values);

@@ -131,6 +131,7 @@ TRANSFER(Trap, "=", runtime::raise(context, op, runtime::Why::Trap, mask, 0); co
 TRANSFER(Nanosleep, "=w",
          runtime::sleep(context, op + 1, rows, mask,
                         reinterpret_cast<const u32*>(rows + op->r[0])[__builtin_ctz(mask)]));
+TRANSFER(Rest, "=", runtime::rest(context, op + 1, rows, mask));
 // bar.sync id, threads: kind in imm
 TRANSFER(Barrier, "=wwp", u32 lane = u32(__builtin_ctz(mask));
          runtime::barrier(context, op, rows, mask, reinterpret_cast<const u32*>(rows + op->r[0])[lane],
@@ -373,6 +374,7 @@ const Entry kControl[] = {
     ALIQUOT_ENTRY("exit", Exit),
     ALIQUOT_ENTRY("trap", Trap),
     ALIQUOT_ENTRY("nanosleep", Nanosleep),
+    ALIQUOT_ENTRY("rest", Rest),
     ALIQUOT_ENTRY("guard", Guard<false>),
     ALIQUOT_ENTRY("guard.not", Guard<true>),
     ALIQUOT_ENTRY("guard.end", EndGuard),

@@ -1,6 +1,5 @@
 // Block barriers, sleeping, special registers.
 #include <time.h>
-#include <unistd.h>
 
 #include <algorithm>
 
@@ -41,14 +40,39 @@ void open(BlockState& block, std::uint32_t id) {
       }
 }
 
-// A kernel that polls a timer waits for time to pass: after a while the host thread naps between polls.
-void rest_between_polls(Context* context) {
-  constexpr std::uint64_t kNear = 256; // PTX instructions between two polls of one loop
-  constexpr std::uint32_t kPatience = 64;
-  context->polls = context->steps - context->last_poll < kNear ? context->polls + 1 : 0;
-  context->last_poll = context->steps;
-  if (context->polls > kPatience)
-    usleep(20);
+// How long the warp should sleep for before it looks again, 0 where it does not seem to wait at all. The
+// longer it has waited and the more warps do, the longer the nap: together they take a fraction of a core,
+// and a wait ends late by a small part of its length.
+std::uint64_t nap_ns(Context* context) {
+  constexpr std::uint64_t kNear = 256; // own PTX instructions between two polls of one loop
+  constexpr std::uint32_t kPatience = 32;
+  constexpr std::uint64_t kShortest = 20000, kLongest = 500000, kEachWarp = 4000;
+  Warp& warp = *context->warp;
+  std::uint64_t own = warp.ran + context->steps - warp.turn_start;
+  warp.polls = own - warp.last_poll < kNear ? warp.polls + 1 : 0;
+  warp.last_poll = own;
+  if (warp.polls < kPatience)
+    return 0;
+  std::uint64_t now = monotonic_ns();
+  if (warp.polls == kPatience)
+    warp.waits_since = now;
+  const BlockState& block = *context->block;
+  std::uint64_t warps = block.warps.size();
+  if (block.sleeping_blocks)
+    warps *= 1 + block.sleeping_blocks->load(std::memory_order_relaxed);
+  return std::max(std::clamp((now - warp.waits_since) / 32, kShortest, kLongest), warps * kEachWarp);
+}
+
+void go_on(Context* context, const Op* to, char* rows, std::uint32_t mask) {
+  context->op = to;
+  context->rows = rows;
+  context->mask = mask;
+}
+
+void sleep_for(Context* context, const Op* to, char* rows, std::uint32_t mask, std::uint64_t nanoseconds) {
+  Warp& warp = *context->warp;
+  add_group(warp, to, rows, mask, Group::State::Asleep, 0, monotonic_ns() + nanoseconds);
+  pick_group(context, warp);
 }
 
 } // namespace
@@ -147,17 +171,23 @@ namespace runtime {
 
 void special(Context* context, char* rows, std::uint32_t which, std::uint64_t* values) {
   Special what = static_cast<Special>(which);
-  if (what >= Special::Clock)
-    rest_between_polls(context);
   special_values(*context->block, *context->warp, header_of(rows)->local_base, what, values);
 }
 
 void sleep(Context* context, const Op* to, char* rows, std::uint32_t mask, std::uint64_t nanoseconds) {
   constexpr std::uint64_t kLongest = 1000000; // PTX ISA, nanosleep: at most a millisecond
-  Warp& warp = *context->warp;
-  std::uint64_t wake = monotonic_ns() + std::min(nanoseconds, kLongest);
-  add_group(warp, to, rows, mask, Group::State::Asleep, 0, wake);
-  pick_group(context, warp);
+  sleep_for(context, to, rows, mask, std::max(std::min(nanoseconds, kLongest), nap_ns(context)));
+}
+
+void rest(Context* context, const Op* to, char* rows, std::uint32_t mask) {
+  if (std::uint64_t nap = nap_ns(context))
+    sleep_for(context, to, rows, mask, nap);
+  else
+    go_on(context, to, rows, mask);
+}
+
+void yield(Context* context, const Op* to, char* rows, std::uint32_t mask) {
+  sleep_for(context, to, rows, mask, 0);
 }
 
 void barrier(Context* context, const Op* op, char* rows, std::uint32_t mask, std::uint32_t id,
