@@ -9,6 +9,7 @@ BIN      := $(VENV)/bin
 STAMPS   := build/stamps
 NATIVE   := src/aliquot/_native
 TEST     ?= tests
+SUITE    ?= numba-cuda
 ARGS     ?=
 export ALIQUOT_PYTHON := $(CURDIR)/$(BIN)/python
 
@@ -32,6 +33,10 @@ test: ready ## All tests; TEST=path and ARGS=... narrow them
 .PHONY: bench
 bench: ready ## All benchmarks, their figures to out/bench/*.json
 	@$(BIN)/aliquot bench --all --json out/bench $(ARGS)
+
+.PHONY: conformance
+conformance: ready ## A suite of others on the simulated card: SUITE=numba-cuda (default) or cupy; resumed unless ARGS=--fresh
+	@$(BIN)/python -m conformance $(SUITE) --json out/conformance/$(SUITE).json $(ARGS)
 
 .PHONY: lint
 lint: ready ## Style, types, layers, native analysis; warnings are errors

@@ -1,0 +1,136 @@
+"""The command line of `python -m conformance`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from aliquot.errors import AliquotError
+from conformance import judging, report, suites
+from conformance.record import FAILED, SKIPPED, Record, Result
+from conformance.run import Selection, SuiteRun
+from conformance.suite import Suite, SuiteError
+
+_BELOW_GOAL = 1
+_CANNOT_RUN = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a suite; returns 1 if it stays below its goals, or if what its file says is not so."""
+    options = _parser().parse_args(arguments)
+    try:
+        suite = suites.suite(options.suite)
+        return _run(suite, options)
+    except (SuiteError, AliquotError) as error:
+        print(f"conformance: {error}", file=sys.stderr)
+        return _CANNOT_RUN
+
+
+def _run(suite: Suite, options: argparse.Namespace) -> int:
+    folder = options.out / suite.name / ("inside-slice" if options.inside_slice else "bare")
+    run = SuiteRun(suite, folder, inside_slice=options.inside_slice)
+    if options.fresh:
+        run.forget(options.modules)
+    if options.last_failed:
+        run.forget_failures()
+    selection = _selection(run, options)
+    results = run.run(selection, jobs=options.jobs, progress=_Progress(options.quiet))
+    judgement = judging.judge(suite, results, everything=selection.is_everything)
+    _show(suite, judgement)
+    report.write_junit(folder / "junit.xml", suite, results)
+    if options.json:
+        report.write_json(options.json, suite, judgement, results, inside=options.inside_slice)
+    differ = _differences(options.same_as, results) if options.same_as else []
+    for line in differ:
+        print(line)
+    return (
+        0 if judging.reaches_goals(suite, judgement) and not judgement.stale and not differ else _BELOW_GOAL
+    )
+
+
+def _selection(run: SuiteRun, options: argparse.Namespace) -> Selection:
+    tests = None
+    if options.tests:
+        lines = options.tests.read_text(encoding="utf-8").splitlines()
+        tests = [line for line in lines if line and not line.startswith("#")]
+    elif options.sample:
+        tests = run.sample(options.sample, options.seed)
+    if options.write_tests:
+        options.write_tests.write_text("".join(f"{test}\n" for test in tests or ()), encoding="utf-8")
+    return Selection(patterns=options.modules, tests=tests, together=options.together)
+
+
+def _show(suite: Suite, judgement: judging.Judgement) -> None:
+    parts = [
+        report.failures(suite, judgement),
+        report.exclusions(suite, judgement),
+        "\n".join(f"stale: {each}" for each in judgement.stale),
+        report.table(judgement),
+        report.goals(suite, judgement),
+    ]
+    print("\n\n".join(filter(None, parts)))
+
+
+def _differences(file: Path, results: Sequence[Result]) -> list[str]:
+    """What became of tests otherwise than in another run."""
+    before = {each["test"]: each["outcome"] for each in json.loads(file.read_text(encoding="utf-8"))["tests"]}
+    return [
+        f"differs from {file.name}: {each.test}: {before.get(each.test, 'absent')}, now {each.outcome}"
+        for each in results
+        if before.get(each.test) != each.outcome
+    ]
+
+
+class _Progress:
+    """A line for each module that is done."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._lock = threading.Lock()
+        self._done = 0
+
+    def __call__(self, module: str, done: Record, seconds: float) -> None:
+        with self._lock:
+            self._done += 1
+            if not self._quiet:
+                print(f"{self._done:4d}  {module}: {_counts(done)} ({seconds:.0f} s)", flush=True)
+
+
+def _counts(done: Record) -> str:
+    counts = Counter(each.outcome for each in done.results.values())
+    failed = f", {counts[FAILED]} failed" if counts[FAILED] else ""
+    skipped = f", {counts[SKIPPED]} skipped" if counts[SKIPPED] else ""
+    return f"{counts.total() - counts[FAILED] - counts[SKIPPED]} passed{failed}{skipped}"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m conformance", description="Runs a test suite that others wrote on a simulated GPU."
+    )
+    add = parser.add_argument
+    add("suite", choices=suites.NAMES)
+    add("modules", nargs="*", help="only modules in whose names one of these occurs")
+    add("--fresh", action="store_true", help="forget earlier results; without it a run is resumed")
+    add("--last-failed", action="store_true", help="run what failed again, and what has not run yet")
+    add("--sample", type=int, metavar="N", help="only N tests, chosen at random")
+    add("--seed", type=int, default=0, help="of the choice (default 0)")
+    add("--tests", type=Path, metavar="FILE", help="only the tests that FILE names, one a line")
+    add("--write-tests", type=Path, metavar="FILE", help="write the names of the chosen tests there")
+    add("--together", type=int, default=1, metavar="N", help="run N modules in a process (default 1)")
+    add("--jobs", type=int, default=1, metavar="N", help="modules that run at once (default 1)")
+    add("--inside-slice", action="store_true", help="run everything inside `aliquot run`")
+    add(
+        "--same-as",
+        type=Path,
+        metavar="FILE",
+        help="fail where a test ends otherwise than FILE (--json) says",
+    )
+    add("--json", type=Path, metavar="FILE", help="write all results there")
+    add("--out", type=Path, default=Path("out/conformance"), metavar="FOLDER", help="where results are kept")
+    add("--quiet", "-q", action="store_true", help="no line for each module")
+    return parser
