@@ -5,6 +5,7 @@
 
 #include "native/common/log.hpp"
 #include "native/simgpu/driver/core/driver.hpp"
+#include "native/simgpu/driver/core/memory_gate.hpp"
 #include "native/simgpu/driver/core/host_memory.hpp"
 #include "native/simgpu/image/image.hpp"
 
@@ -198,6 +199,7 @@ CUresult LoadedModule::place_globals() {
 }
 
 CUresult LoadedModule::fill_globals() {
+  const InsideGate inside;
   const AddressSpace& space = Driver::instance().space;
   for (std::size_t i = 0; i < globals_.size(); ++i) {
     const std::vector<std::uint8_t> bytes = program_->initial_bytes(i);

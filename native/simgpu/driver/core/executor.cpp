@@ -12,6 +12,8 @@
 
 #include "native/common/log.hpp"
 #include "native/simgpu/driver/core/context.hpp"
+#include "native/simgpu/driver/core/memory_gate.hpp"
+#include "native/simgpu/driver/core/poller.hpp"
 #include "native/simgpu/driver/core/thread_state.hpp"
 #include "native/simgpu/driver/core/threads.hpp"
 
@@ -52,6 +54,11 @@ bool spin_until(const Stream& stream, std::uint64_t sequence) noexcept {
 #endif
   }
   return false;
+}
+
+Outcome run_inside_gate(Command& command, Stream& stream) noexcept {
+  const InsideGate inside;
+  return command.run(stream);
 }
 
 } // namespace
@@ -202,7 +209,7 @@ bool Executor::step(const std::shared_ptr<Stream>& stream, std::uint64_t until, 
   if (stream->context().failed())
     command->skip();
   else
-    outcome = command->run(*stream);
+    outcome = run_inside_gate(*command, *stream);
   if (outcome == Outcome::Detached)
     return false;
   if (outcome == Outcome::Yielded) {
@@ -244,6 +251,7 @@ void Executor::complete_one(const std::shared_ptr<Stream>& stream) noexcept {
       stream->progress_.notify_all();
     waiters.swap(stream->waiters_);
   }
+  Poller::instance().poke(); // it may have written what another stream waits for
   for (const Dependency& each : waiters) {
     if (each.sequence <= done)
       make_ready(each.stream);
@@ -360,6 +368,12 @@ bool Executor::join_a_grid() noexcept {
   if (--chosen->helpers == 0)
     grid_left_.notify_all();
   return true;
+}
+
+void Executor::interrupt_grids() noexcept {
+  const std::lock_guard guard(grids_mutex_);
+  for (ActiveGrid* each = grids_; each != nullptr; each = each->next)
+    each->stop.store(true, std::memory_order_relaxed);
 }
 
 // ---- threads ----------------------------------------------------------------------------------------------

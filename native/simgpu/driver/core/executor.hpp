@@ -43,6 +43,8 @@ class Executor {
 
   // For commands: runs a grid on this thread, with workers joining in. The engine is held by the caller.
   exec::Progress run_grid(exec::Grid& grid, Context& context, std::uint64_t blocks) noexcept;
+  // Asks the kernels that run now to yield; they are resumed.
+  void interrupt_grids() noexcept;
   // For commands: the command that returned Detached is done.
   void finish_detached(const std::shared_ptr<Stream>& stream) noexcept;
   // Runs `task` on the thread for host functions; tasks run one after another.
