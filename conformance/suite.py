@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 CLASSES: Final = ("cubin tool", "missing binaries", "hardware")
@@ -80,8 +81,15 @@ class Suite:
     known_failures: Sequence[Known]
 
 
-def load(file: Path, *, name: str, root: Path, modules: Sequence[Module]) -> Suite:
-    """Reads a suite's file. Raises `SuiteError` for one that is wrong."""
+def load(
+    file: Path,
+    *,
+    name: str,
+    root: Path,
+    modules: Sequence[Module],
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> Suite:
+    """Reads a suite's file. `environment` adds to the file's. Raises `SuiteError` for a file that is wrong."""
     try:
         found = tomllib.loads(file.read_text(encoding="utf-8"))
         return Suite(
@@ -93,7 +101,7 @@ def load(file: Path, *, name: str, root: Path, modules: Sequence[Module]) -> Sui
             modules=modules,
             plugins=found["suite"].get("plugins", ()),
             arguments=found["suite"].get("arguments", ()),
-            environment=found.get("environment", {}),
+            environment={**found.get("environment", {}), **environment},
             cards=found["machine"]["cards"],
             slice_vram=found["machine"]["slice"],
             test_limit_s=found["limits"]["test"],

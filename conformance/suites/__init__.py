@@ -1,6 +1,7 @@
 """The suites: a module and a TOML file each. The module finds the tests; the TOML file holds what is known.
 
-How to add one: write `NAME.toml` and `name.py` (with `root` and `modules`) after their neighbours.
+How to add one: write `NAME.toml` and `name.py` (with `root`, `modules` and, where needed, `environment`)
+after their neighbours.
 """
 
 from __future__ import annotations
@@ -17,4 +18,10 @@ NAMES: Final = tuple(sorted(file.stem for file in Path(__file__).parent.glob("*.
 def suite(name: str) -> Suite:
     """The suite of that name. Raises `SuiteError` where its tests are not there or its file is wrong."""
     found = import_module(f"conformance.suites.{name.replace('-', '_')}")
-    return load(Path(__file__).parent / f"{name}.toml", name=name, root=found.root(), modules=found.modules())
+    return load(
+        Path(__file__).parent / f"{name}.toml",
+        name=name,
+        root=found.root(),
+        modules=found.modules(),
+        environment=found.environment() if hasattr(found, "environment") else {},
+    )
