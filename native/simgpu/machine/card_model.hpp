@@ -8,6 +8,18 @@
 
 namespace aliquot::simgpu::machine {
 
+// A size of GPU instance (MIG) that a model can be divided into.
+struct MigProfile {
+  std::string_view name; // "1g.10gb", "1g.10gb+me"
+  std::uint32_t id;      // as the vendor's tools number it: 19, 14, 9 ...
+  std::uint32_t compute_slices, memory_slices;
+  std::uint32_t instances; // how many fit on an empty card
+  std::uint32_t sm_count;
+  std::uint64_t memory_bytes;
+  std::uint32_t copy_engines, decoders, jpegs, ofas; // encoders: none of these cards has any
+  std::uint32_t placements;                          // bit s: one may start at memory slice s
+};
+
 struct CardModel {
   std::string_view key;  // "h100", as in "h100:2"
   std::string_view name; // the vendor's product name as its driver reports it, without "(simulated)"
@@ -34,6 +46,9 @@ struct CardModel {
   std::uint32_t fp32_cores_per_sm;
   std::uint32_t fp16_gflops; // dense, on the tensor cores
   std::uint32_t bandwidth_mb_per_s;
+  std::uint32_t mig_memory_slices; // 0: cannot be divided
+  std::span<const MigProfile> mig_profiles;
+  std::string_view form; // "SXM5", "PCIe"
 };
 
 // Every model that can be simulated (NVIDIA).

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "native/simgpu/machine/clock.hpp"
+#include "native/simgpu/machine/journal.hpp"
 #include "native/simgpu/machine/records.hpp"
 #include "native/simgpu/machine/slots.hpp"
 
@@ -26,6 +27,7 @@ constexpr std::uint64_t kSettleNs = 1 * kMs; // busy time is booked at least thi
 constexpr std::uint64_t kAwayNs = 50 * kMs;  // who has been idle for this long starts level with the others
 constexpr std::uint64_t kCatchUpSlices = 25; // the most by which a turn is longer for who has had less
 constexpr std::uint64_t kMergeNs = 20'000;   // runs of one process this close make one interval
+constexpr std::uint64_t kCutNs = 1000 * kMs; // and no interval of several runs is longer than about this
 
 constexpr std::uint64_t owner_word(std::uint64_t turn, std::uint32_t holder) {
   return turn << 16 | holder;
@@ -68,10 +70,20 @@ std::uint64_t since(std::uint64_t now, std::uint64_t then) noexcept {
 
 } // namespace
 
-Engine::Engine(MachineRegion& region, std::uint32_t card, std::uint32_t slot, std::uint64_t identity,
-               std::uint64_t slice_ns) noexcept
-    : state_(region.engine[card]), region_(region), usage_(region.usage[slot][card]), card_(card),
-      slot_(slot), identity_(identity), slice_ns_(slice_ns) {}
+Engine::Engine(MachineRegion& region, Journal& journal, std::uint32_t unit, std::uint32_t slot,
+               std::uint64_t identity, std::uint64_t default_slice_ns) noexcept
+    : state_(region.engine[unit]), region_(region), usage_(region.usage[slot][unit]),
+      settings_(region.settings[unit / kUnitsPerCard]), journal_(journal), unit_(unit), slot_(slot),
+      identity_(identity), default_slice_ns_(default_slice_ns) {}
+
+bool Engine::overlaps() const noexcept {
+  return settings_.mps.load(std::memory_order_relaxed) != 0;
+}
+
+std::uint64_t Engine::slice_ns() const noexcept {
+  const std::uint64_t set = settings_.slice_ns.load(std::memory_order_relaxed);
+  return set == 0 ? default_slice_ns_ : std::clamp(set, kShortestSliceNs, kLongestSliceNs);
+}
 
 Engine::~Engine() {
   if (disowned_)
@@ -118,6 +130,12 @@ void Engine::release() {
 
 bool Engine::should_yield() noexcept {
   const std::uint64_t now = monotonic_ns();
+  if (overlapping_.load(std::memory_order_relaxed)) {
+    usage_.last_seen.store(now, std::memory_order_relaxed);
+    if (since(now, accounted_.load(std::memory_order_relaxed)) >= kSettleNs)
+      settle(now);
+    return !overlaps(); // the card went back to turns
+  }
   if (state_.owner.load(std::memory_order_relaxed) != turn_.load(std::memory_order_relaxed)) {
     accounted_.store(now, std::memory_order_relaxed); // the turn was taken away: this time is not ours
     return true;
@@ -134,16 +152,22 @@ bool Engine::should_yield() noexcept {
 // ---------------------------------------------------------------------------------------------
 
 bool Engine::take_turn(const std::atomic<bool>& give_up) noexcept {
+  if (overlaps()) {
+    take_overlapping_turn();
+    return true;
+  }
   if (try_free_engine())
     return true;
   join();
   raise_hand(true);
   const bool taken = wait_in_line(give_up);
   raise_hand(false);
-  if (!taken && holder_of(state_.owner.load()) == slot_ + 1) {
-    // Handed to us while we gave up: pass it on.
-    accept(state_.owner.load());
-    pass_turn();
+  const std::uint64_t word = state_.owner.load();
+  if (holder_of(word) == slot_ + 1 && (!taken || overlapping_.load(std::memory_order_relaxed))) {
+    // Handed to us while we gave up, or began to overlap: pass it on.
+    std::uint32_t next;
+    usage_.turn.store(word, std::memory_order_relaxed);
+    hand_over(word, next);
   }
   return taken;
 }
@@ -167,6 +191,10 @@ bool Engine::wait_in_line(const std::atomic<bool>& give_up) noexcept {
     std::uint64_t word = state_.owner.load();
     if (holder_of(word) == slot_ + 1) {
       accept(word);
+      return true;
+    }
+    if (overlaps()) { // from now on, for all
+      take_overlapping_turn();
       return true;
     }
     if (holder_of(word) == 0) {
@@ -199,7 +227,7 @@ bool Engine::unfit(std::uint64_t word, std::uint64_t waited_ns) const noexcept {
   const std::uint64_t identity = live_identity(region_.slots, holder);
   if (identity == 0 || life_of(identity) != Life::Alive)
     return true;
-  const Usage& usage = region_.usage[holder][card_];
+  const Usage& usage = region_.usage[holder][unit_];
   const bool taken_up = usage.turn.load() == word;
   return (taken_up ? since(monotonic_ns(), usage.last_seen.load()) : waited_ns) > kOverrunNs;
 }
@@ -209,9 +237,9 @@ void Engine::take_from_unfit_holder(std::uint64_t word, std::uint64_t waited_ns)
     return;
   const std::uint32_t holder = holder_of(word) - 1;
   if (holder < kMaxProcesses) {
-    const Usage& usage = region_.usage[holder][card_];
+    const Usage& usage = region_.usage[holder][unit_];
     if (usage.turn.load() == word)
-      bury_run(state_, usage, region_.slots.identity[holder].load());
+      bury_run(journal_, unit_, usage, region_.slots.identity[holder].load());
     state_.waiting[holder / 64].fetch_and(~(std::uint64_t{1} << (holder % 64)));
   }
   std::uint32_t next;
@@ -221,20 +249,34 @@ void Engine::take_from_unfit_holder(std::uint64_t word, std::uint64_t waited_ns)
 
 void Engine::accept(std::uint64_t word) noexcept {
   const std::uint64_t now = monotonic_ns();
-  const std::uint64_t run_end = usage_.run_end.load(std::memory_order_relaxed);
   // Free turns count one, ours another: nobody was between if the distance is two.
   const bool alone = turn_of(word) == turn_of(turn_.load(std::memory_order_relaxed)) + 2;
-  if (!alone || since(now, run_end) > kMergeNs) {
-    flush_run();
-    usage_.run_busy.store(0, std::memory_order_relaxed);
-    usage_.run_start.store(now, std::memory_order_relaxed);
-  }
-  usage_.run_end.store(0, std::memory_order_relaxed);
-  usage_.last_seen.store(now, std::memory_order_relaxed);
+  overlapping_.store(false, std::memory_order_relaxed);
+  begin_run(now, alone);
   usage_.turn.store(word, std::memory_order_relaxed);
-  accounted_.store(now, std::memory_order_relaxed);
   slice_end_.store(now + fair_slice(now), std::memory_order_relaxed);
   turn_.store(word, std::memory_order_relaxed);
+}
+
+// Under MPS nobody waits for anybody.
+void Engine::take_overlapping_turn() noexcept {
+  const std::uint64_t now = monotonic_ns();
+  begin_run(now, overlapping_.exchange(true, std::memory_order_relaxed));
+}
+
+// `extends`: nobody had the engine since our last run, so a short pause makes no new interval.
+void Engine::begin_run(std::uint64_t now_ns, bool extends) noexcept {
+  const std::uint64_t run_start = usage_.run_start.load(std::memory_order_relaxed);
+  if (!extends || since(now_ns, usage_.run_end.load(std::memory_order_relaxed)) > kMergeNs ||
+      since(now_ns, run_start) > kCutNs) {
+    flush_run();
+    usage_.run_busy.store(0, std::memory_order_relaxed);
+    usage_.run_start.store(now_ns, std::memory_order_relaxed);
+    run_overlaps_ = overlapping_.load(std::memory_order_relaxed);
+  }
+  usage_.run_end.store(0, std::memory_order_relaxed);
+  usage_.last_seen.store(now_ns, std::memory_order_relaxed);
+  accounted_.store(now_ns, std::memory_order_relaxed);
 }
 
 // Idle time is no credit: who comes back is taken to have had as much as anybody.
@@ -248,11 +290,12 @@ void Engine::join() noexcept {
 // turn is shorter for who has had more than those in line have had on average, and longer for who has had
 // less.
 std::uint64_t Engine::fair_slice(std::uint64_t now_ns) const noexcept {
-  const std::uint64_t mine = usage_.served.load(), reach = kCatchUpSlices * slice_ns_;
+  const std::uint64_t mine = usage_.served.load(), slice_now = slice_ns(),
+                      reach = kCatchUpSlices * slice_now;
   std::int64_t count = 0, lag = 0;
   for (std::uint32_t slot = 0; slot < slot_count(region_.slots); ++slot) {
     const bool waits = (state_.waiting[slot / 64].load() >> (slot % 64) & 1) != 0;
-    const Usage& usage = region_.usage[slot][card_];
+    const Usage& usage = region_.usage[slot][unit_];
     if (slot == slot_ || !waits || since(now_ns, usage.last_seen.load()) > kOverrunNs)
       continue;
     // Each difference is bounded: what a region says may be anything.
@@ -261,7 +304,7 @@ std::uint64_t Engine::fair_slice(std::uint64_t now_ns) const noexcept {
                          : -static_cast<std::int64_t>(std::min(mine - served, reach));
     ++count;
   }
-  const auto slice = static_cast<std::int64_t>(slice_ns_);
+  const auto slice = static_cast<std::int64_t>(slice_now);
   const std::int64_t wanted = slice + (count != 0 ? lag / count : 0);
   return static_cast<std::uint64_t>(std::max(wanted, slice / 4));
 }
@@ -271,6 +314,11 @@ std::uint64_t Engine::fair_slice(std::uint64_t now_ns) const noexcept {
 
 void Engine::pass_turn() noexcept {
   const std::uint64_t now = monotonic_ns();
+  if (overlapping_.load(std::memory_order_relaxed)) {
+    settle(now);
+    usage_.run_end.store(now, std::memory_order_relaxed);
+    return;
+  }
   const std::uint64_t word = turn_.load(std::memory_order_relaxed);
   if (state_.owner.load() != word) {
     // Taken away while we were stopped; who took it has recorded the run.
@@ -308,7 +356,7 @@ bool Engine::fit(std::uint32_t slot, std::uint64_t now_ns) noexcept {
   if ((state_.waiting[slot / 64].load() & bit) == 0)
     return false;
   const std::uint64_t identity = live_identity(region_.slots, slot);
-  const std::uint64_t silent = since(now_ns, region_.usage[slot][card_].last_seen.load());
+  const std::uint64_t silent = since(now_ns, region_.usage[slot][unit_].last_seen.load());
   // A silent one may be dead or stopped, or only short of a core.
   if (identity != 0 && (silent <= kFreshNs || life_of(identity) == Life::Alive))
     return true;
@@ -324,12 +372,13 @@ std::uint32_t Engine::pick_next(std::uint32_t after) noexcept {
   const std::uint32_t count = slot_count(region_.slots);
   std::uint32_t best = kMaxProcesses;
   std::uint64_t least = ~std::uint64_t{0};
+  const std::uint64_t slice = slice_ns();
   for (std::uint32_t step = 1; step <= count; ++step) {
     const std::uint32_t slot = static_cast<std::uint32_t>((std::uint64_t{after} + step) % count);
     if (!fit(slot, now))
       continue;
-    const std::uint64_t served = region_.usage[slot][card_].served.load();
-    if (best != kMaxProcesses && (served >= least || least - served <= slice_ns_))
+    const std::uint64_t served = region_.usage[slot][unit_].served.load();
+    if (best != kMaxProcesses && (served >= least || least - served <= slice))
       continue;
     best = slot;
     least = served;
@@ -383,16 +432,17 @@ void Engine::flush_run() noexcept {
   const std::uint64_t start = usage_.run_start.exchange(0, std::memory_order_relaxed);
   const std::uint64_t end = usage_.run_end.load(std::memory_order_relaxed);
   if (start != 0 && end > start)
-    push_interval(state_, {identity_, start, end, usage_.run_busy.load(std::memory_order_relaxed)});
+    journal_.append({identity_, start, end, usage_.run_busy.load(std::memory_order_relaxed), unit_,
+                     run_overlaps_ ? kOverlaps : 0});
 }
 
-void bury_run(EngineState& engine, const Usage& usage, std::uint64_t identity) noexcept {
+void bury_run(Journal& journal, std::uint32_t unit, const Usage& usage, std::uint64_t identity) noexcept {
   const std::uint64_t start = usage.run_start.load();
   std::uint64_t end = usage.run_end.load();
   if (end == 0)
     end = usage.last_seen.load();
   if (start != 0 && end > start)
-    push_interval(engine, {identity, start, end, usage.run_busy.load()});
+    journal.append({identity, start, end, usage.run_busy.load(), unit, 0});
 }
 
 } // namespace aliquot::simgpu::machine

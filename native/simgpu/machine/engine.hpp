@@ -14,10 +14,13 @@
 
 namespace aliquot::simgpu::machine {
 
+class Journal;
+
 class Engine {
  public:
-  Engine(MachineRegion& region, std::uint32_t card, std::uint32_t slot, std::uint64_t identity,
-         std::uint64_t slice_ns) noexcept;
+  // `unit`: a card's own engine or that of one of its instances.
+  Engine(MachineRegion& region, Journal& journal, std::uint32_t unit, std::uint32_t slot,
+         std::uint64_t identity, std::uint64_t default_slice_ns) noexcept;
 
   ~Engine();                                   // a turn that is still held passes on
   void disown() noexcept { disowned_ = true; } // in a forked child: the turn is its parent's
@@ -31,6 +34,10 @@ class Engine {
  private:
   bool take_turn(const std::atomic<bool>& give_up) noexcept;
   bool try_free_engine() noexcept;
+  bool overlaps() const noexcept;
+  std::uint64_t slice_ns() const noexcept;
+  void begin_run(std::uint64_t now_ns, bool extends) noexcept;
+  void take_overlapping_turn() noexcept;
   bool wait_in_line(const std::atomic<bool>& give_up) noexcept;
   void take_from_unfit_holder(std::uint64_t word, std::uint64_t waited_ns) noexcept;
   bool unfit(std::uint64_t word, std::uint64_t waited_ns) const noexcept;
@@ -50,8 +57,10 @@ class Engine {
   EngineState& state_;
   MachineRegion& region_;
   Usage& usage_;
-  const std::uint32_t card_, slot_;
-  const std::uint64_t identity_, slice_ns_;
+  const CardSettings& settings_;
+  Journal& journal_;
+  const std::uint32_t unit_, slot_;
+  const std::uint64_t identity_, default_slice_ns_;
 
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -59,12 +68,14 @@ class Engine {
   bool disowned_ = false;
   bool queueing_ = false; // one of them waits in line for all
 
-  std::atomic<std::uint64_t> turn_{0}; // owner word of our turn
+  bool run_overlaps_ = false;            // the open run is of an overlapping turn
+  std::atomic<bool> overlapping_{false}; // this turn is one of several at a time (MPS)
+  std::atomic<std::uint64_t> turn_{0};   // owner word of our turn
   std::atomic<std::uint64_t> slice_end_{0};
   std::atomic<std::uint64_t> accounted_{0}; // busy time is booked up to here
 };
 
 // Writes the open interval of a dead process into the card's record.
-void bury_run(EngineState& engine, const Usage& usage, std::uint64_t identity) noexcept;
+void bury_run(Journal& journal, std::uint32_t unit, const Usage& usage, std::uint64_t identity) noexcept;
 
 } // namespace aliquot::simgpu::machine

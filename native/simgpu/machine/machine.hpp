@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -16,6 +17,10 @@
 #include "native/simgpu/machine/card_model.hpp"
 
 namespace aliquot::simgpu::machine {
+
+class Mig;
+class Faults;
+struct ComputeInstance;
 
 enum class Status : std::uint8_t {
   Ok,
@@ -49,14 +54,39 @@ struct ProcessRecord {
   std::uint64_t copied_to_device = 0, copied_to_host = 0, copied_on_device = 0; // bytes
   char command[32] = {};
   char slice[64] = {}; // the slice it ran in (last part of ALIQUOT_SLICE), empty if none
+  std::uint32_t gpu_instance = 0xffffffff, compute_instance = 0xffffffff; // all ones: the card as a whole
+  bool has_context = false;
+  std::uint64_t identity = 0; // unique to the process
 };
+
+inline constexpr std::uint64_t kOverlaps = 1; // BusyInterval::flags: under MPS others may have run meanwhile
 
 // A span in which one process had the engine (turns less than 20 us apart are one), on CLOCK_MONOTONIC.
 struct BusyInterval {
   std::uint64_t identity = 0; // unique to the process
   std::uint64_t start_ns = 0, end_ns = 0, busy_ns = 0;
+  std::uint32_t unit = 0; // 8 times the card, and for an instance (MIG) 1 plus the slice at which it starts
+  std::uint64_t flags = 0;
   std::uint32_t pid() const noexcept { return static_cast<std::uint32_t>(identity >> 42); }
 };
+
+// How far one has read a card's record. Zeros: from the oldest that is kept.
+struct RecordPosition {
+  std::uint64_t segment = 0, offset = 0;
+};
+
+struct RecordBatch {
+  struct Names {
+    std::string command, slice;
+  };
+  std::vector<BusyInterval> intervals;     // in the order in which they ended, nearly
+  std::map<std::uint64_t, Names> names;    // by identity, of those who began to write in this stretch
+  bool gap = false;                        // what was between the position and the first of these is gone
+  std::uint64_t damaged = 0, missing = 0;  // unreadable here; not written since the machine was made
+};
+
+// As NVML numbers them.
+enum class ComputeMode : std::uint32_t { Default = 0, Prohibited = 2, ExclusiveProcess = 3 };
 
 struct HostBudget {
   std::uint64_t limit = 0;            // bytes of VRAM that this machine may back
@@ -76,10 +106,38 @@ class Machine {
 
   virtual const std::vector<Card>& cards() const noexcept = 0;
 
+  // Dividing cards (mig.hpp); what goes wrong, and events (faults.hpp).
+  virtual Mig& mig() noexcept = 0;
+  virtual Faults& faults() noexcept = 0;
+
+  // How cards are set.
+  virtual ComputeMode compute_mode(std::uint32_t card) const noexcept = 0;
+  virtual void set_compute_mode(std::uint32_t card, ComputeMode mode) noexcept = 0;
+  virtual bool mps_enabled(std::uint32_t card) const noexcept = 0; // processes overlap
+  virtual void set_mps(std::uint32_t card, bool enabled) noexcept = 0;
+  virtual std::uint64_t slice_ns(std::uint32_t card) const noexcept = 0; // how long a turn lasts
+  virtual void set_slice_ns(std::uint32_t card, std::uint64_t ns) noexcept = 0; // 0: the default
+
+  // From now on `card` means this instance of it, for this process: its memory, its engine. False if it went
+  // away meanwhile. Before the first reserve or acquire there.
+  virtual bool use_instance(std::uint32_t card, const ComputeInstance& instance) = 0;
+  // Around the life of the contexts on a card. Refused (Unavailable) by the compute mode, on a lost card, and
+  // on one that is divided while this process uses no instance.
+  virtual Status open_context(std::uint32_t card) noexcept = 0;
+  virtual void close_context(std::uint32_t card) noexcept = 0;
+  virtual std::uint32_t unit(std::uint32_t card) const noexcept = 0; // where its engine's state lies
+
   // Accounts device memory to this process. reserve is exact over all processes; release never underflows.
   virtual Status reserve(std::uint32_t card, std::uint64_t bytes) noexcept = 0;
   virtual void release(std::uint32_t card, std::uint64_t bytes) noexcept = 0;
   virtual VramInfo vram(std::uint32_t card) noexcept = 0;
+
+  // Memory of another process that this one maps. `owner` is that process' `identity`, `key` its name for the
+  // memory. It is charged to its owner while he lives, then to one of those who import it.
+  virtual std::uint64_t identity() const noexcept = 0;
+  virtual bool import(std::uint32_t card, std::uint64_t owner, std::uint64_t key,
+                      std::uint64_t bytes) noexcept = 0;
+  virtual void unimport(std::uint64_t owner, std::uint64_t key) noexcept = 0;
 
   // The engine of a card serves one process at a time, in time slices.
   // acquire blocks until this process holds it; false if `give_up` became true first. Threads of one process
@@ -100,7 +158,9 @@ class Machine {
 
   // The last processes that left, one record per process and card; vram_bytes is 0.
   virtual std::vector<ProcessRecord> departed() = 0;
-  virtual std::vector<BusyInterval> busy_intervals(std::uint32_t card) = 0; // the last ones, oldest first
+  // What the card recorded: all that is kept, oldest first, and the runs that are not over.
+  virtual std::vector<BusyInterval> busy_intervals(std::uint32_t card) = 0;
+  virtual RecordBatch read_record(std::uint32_t card, RecordPosition& position, std::size_t most) = 0;
   virtual std::uint32_t process_utilisation_percent(std::uint32_t card, std::int32_t pid) noexcept = 0;
   virtual HostBudget host_budget() = 0;
   virtual const std::string& setting() const noexcept = 0; // canonical, "h100:2,t4:4"

@@ -69,31 +69,15 @@ std::uint64_t busy_last_second(const Busy& busy, std::uint64_t now_ns) noexcept 
   return std::min(sum, kSecond);
 }
 
-void push_interval(EngineState& engine, const BusyInterval& interval) noexcept {
-  const std::uint64_t index = engine.intervals.fetch_add(1);
-  write_record<4>(engine.interval[index % kIntervals], index + 1,
-                  {interval.identity, interval.start_ns, interval.end_ns, interval.busy_ns});
-}
-
-std::vector<BusyInterval> read_intervals(const EngineState& engine) {
-  std::vector<BusyInterval> intervals;
-  const std::uint64_t end = engine.intervals.load();
-  const std::uint64_t count = std::min<std::uint64_t>(end, kIntervals);
-  for (std::uint64_t index = end - count; index != end; ++index) {
-    std::array<std::uint64_t, 4> words;
-    if (read_record(engine.interval[index % kIntervals], words))
-      intervals.push_back({words[0], words[1], words[2], words[3]});
-  }
-  // Two processes that bury the same dead one both write its last interval.
+void sort_and_drop_doubles(std::vector<BusyInterval>& intervals) {
   auto order = [](const BusyInterval& a, const BusyInterval& b) {
     return std::tie(a.start_ns, a.identity) < std::tie(b.start_ns, b.identity);
   };
   auto same = [](const BusyInterval& a, const BusyInterval& b) {
-    return a.start_ns == b.start_ns && a.identity == b.identity;
+    return a.start_ns == b.start_ns && a.identity == b.identity && a.unit == b.unit;
   };
   std::sort(intervals.begin(), intervals.end(), order);
   intervals.erase(std::unique(intervals.begin(), intervals.end(), same), intervals.end());
-  return intervals;
 }
 
 void push_departed(MachineRegion& region, std::uint64_t identity, const ProcessRecord& record) noexcept {
@@ -107,6 +91,7 @@ void push_departed(MachineRegion& region, std::uint64_t identity, const ProcessR
                                                   record.copied_to_host,
                                                   record.copied_on_device,
                                                   static_cast<std::uint64_t>(record.pid)};
+  words[22] = std::uint64_t{record.gpu_instance} << 32 | record.compute_instance;
   pack(record.command, &words[10]);
   pack(record.slice, &words[14]);
   const std::uint64_t index = region.departures.fetch_add(1);
@@ -115,12 +100,12 @@ void push_departed(MachineRegion& region, std::uint64_t identity, const ProcessR
 
 std::vector<ProcessRecord> read_departed(const MachineRegion& region) {
   std::vector<ProcessRecord> records;
-  std::set<std::pair<std::uint64_t, std::uint64_t>> seen; // identity and card: burials may be double
+  std::set<std::pair<std::uint64_t, std::uint64_t>> seen; // identity and unit: burials may be double
   const std::uint64_t end = region.departures.load();
   const std::uint64_t count = std::min<std::uint64_t>(end, kDeparted);
   for (std::uint64_t index = end - count; index != end; ++index) {
     std::array<std::uint64_t, kDepartedWords> words;
-    if (!read_record(region.departed[index % kDeparted], words) || !seen.emplace(words[0], words[2]).second)
+    if (!read_record(region.departed[index % kDeparted], words) || !seen.emplace(words[0], words[2] << 32 ^ words[22]).second)
       continue;
     ProcessRecord record;
     record.start_time = words[1];
@@ -132,6 +117,9 @@ std::vector<ProcessRecord> read_departed(const MachineRegion& region) {
     record.copied_to_host = words[7];
     record.copied_on_device = words[8];
     record.pid = static_cast<std::int32_t>(words[9]);
+    record.gpu_instance = static_cast<std::uint32_t>(words[22] >> 32);
+    record.compute_instance = static_cast<std::uint32_t>(words[22]);
+    record.identity = words[0];
     unpack(&words[10], record.command);
     unpack(&words[14], record.slice);
     records.push_back(record);

@@ -36,8 +36,8 @@ bool read_record(const Record<N>& record, std::array<std::uint64_t, N>& words) n
   return sequence != 0 && record.sequence.load() == sequence;
 }
 
-void push_interval(EngineState& engine, const BusyInterval& interval) noexcept;
-std::vector<BusyInterval> read_intervals(const EngineState& engine);
+// Two processes that bury the same dead one both write its last interval.
+void sort_and_drop_doubles(std::vector<BusyInterval>& intervals);
 
 void push_departed(MachineRegion& region, std::uint64_t identity, const ProcessRecord& record) noexcept;
 std::vector<ProcessRecord> read_departed(const MachineRegion& region);

@@ -9,22 +9,24 @@
 #include "native/simgpu/machine/account.hpp"
 #include "native/simgpu/machine/clock.hpp"
 #include "native/simgpu/machine/home.hpp"
+#include "native/simgpu/machine/machine_files.hpp"
 #include "native/simgpu/machine/records.hpp"
 #include "native/simgpu/machine/slots.hpp"
 
 namespace aliquot::simgpu::machine {
 namespace {
 
+constexpr std::uint64_t kUsualSliceNs = 2'000'000;
 constexpr std::uint64_t kReapEveryNs = 10'000'000;
 constexpr std::uint64_t kComplainEveryNs = 10'000'000'000;
 constexpr std::uint64_t kReadFreeEveryNs = 10'000'000;
 // Smaller requests are not worth looking for; their sum is within the budget.
 constexpr std::uint64_t kCheckFreeFrom = 16ULL << 20;
 
-std::uint64_t slice_ns() noexcept {
+std::uint64_t default_slice_ns() noexcept {
   const char* set = std::getenv("ALIQUOT_SIMGPU_SLICE_US");
   const std::uint64_t wanted = set != nullptr ? std::strtoull(set, nullptr, 10) : 0;
-  return (wanted == 0 ? 2000 : std::clamp<std::uint64_t>(wanted, 100, 1'000'000)) * 1000;
+  return wanted == 0 ? kUsualSliceNs : std::clamp(std::min(wanted, kLongestSliceNs) * 1000, kShortestSliceNs, kLongestSliceNs);
 }
 
 Card make_card(const CardModel& model, std::uint32_t index, const std::string& place) {
@@ -67,10 +69,13 @@ SharedMachine::SharedMachine(Mapping machine, Mapping host, const std::string& h
                              const std::vector<const CardModel*>& models)
     : machine_map_(std::move(machine)), host_map_(std::move(host)),
       region_(*machine_map_.as<MachineRegion>()), host_(host_map_.as<HostRegion>()),
-      setting_(std::move(setting)), limits_(budget_limits()) {
+      setting_(std::move(setting)), limits_(budget_limits()), mig_(region_, cards_), faults_(region_, cards_),
+      journal_(region_, machine_path(home, setting_)) {
   const std::string place = real_path(home) + "\n" + std::to_string(region_.header.uuid_seed);
   for (std::uint32_t index = 0; index < models.size(); ++index)
     cards_.push_back(make_card(*models[index], index, place));
+  for (std::uint32_t card = 0; card < cards_.size(); ++card)
+    places_.push_back({Mig::unit_of(card), Mig::unit_of(card), cards_[card].model->vram_bytes});
 }
 
 SharedMachine::~SharedMachine() {
@@ -80,6 +85,7 @@ SharedMachine::~SharedMachine() {
     // A child's copy: the turns and the slot are its parent's.
     for (const auto& engine : engines_)
       engine->disown();
+    journal_.disown();
     return;
   }
   engines_.clear();
@@ -100,8 +106,10 @@ bool SharedMachine::attach() {
     return false;
   slot_ = *slot;
   identity_ = identity_of(self);
+  imports_.emplace(region_.imports, slot_);
   for (std::uint32_t card = 0; card < cards_.size(); ++card)
-    engines_.push_back(std::make_unique<Engine>(region_, card, slot_, identity_, slice_ns()));
+    engines_.push_back(std::make_unique<Engine>(region_, journal_, Mig::unit_of(card), slot_, identity_,
+                                                default_slice_ns()));
   if (host_ != nullptr) {
     reap_host();
     const std::optional<std::uint32_t> host_slot = claim_slot(
@@ -123,19 +131,28 @@ Status SharedMachine::reserve(std::uint32_t card, std::uint64_t bytes) noexcept 
   if (!usable(card))
     return Status::Unavailable;
   const std::lock_guard lock(reserving_);
-  Account& account = region_.vram[card];
-  if (!account_take(region_.slots, account, slot_, bytes, cards_[card].model->vram_bytes, [this] { reap(); }))
+  const Place& place = places_[card];
+  Account& account = region_.vram[place.memory_unit];
+  const std::uint64_t client = place.client_limit - std::min(place.client_limit, account_held(account, slot_));
+  if (mps_enabled(card) && bytes > client)
+    return Status::OutOfVram;
+  const std::uint64_t total = place.memory_bytes;
+  const std::uint64_t room =
+      total - std::min(total, orphaned_bytes(region_.slots, region_.imports, place.memory_unit));
+  if (!account_take(region_.slots, account, slot_, bytes, room, [this] { reap(); }))
     return Status::OutOfVram;
   if (!fits_host(bytes)) {
     account_give(account, slot_, bytes);
     return Status::OutOfHostBudget;
   }
-  raise_to(region_.usage[slot_][card].peak, account_held(account, slot_));
+  raise_to(region_.usage[slot_][place.engine_unit].peak, account_held(account, slot_));
   return Status::Ok;
 }
 
 bool SharedMachine::fits_host(std::uint64_t bytes) noexcept {
-  if (!account_take(region_.slots, region_.host, slot_, bytes, limits_.home, [this] { reap(); })) {
+  const std::uint64_t orphans = orphaned_bytes(region_.slots, region_.imports, kAnyUnit);
+  const std::uint64_t room = limits_.home - std::min(limits_.home, orphans);
+  if (!account_take(region_.slots, region_.host, slot_, bytes, room, [this] { reap(); })) {
     refuse_budget(bytes, limits_.home, account_used(region_.slots, region_.host), "this simulated machine");
     return false;
   }
@@ -191,7 +208,7 @@ void SharedMachine::refuse_budget(std::uint64_t bytes, std::uint64_t limit, std:
 
 void SharedMachine::release(std::uint32_t card, std::uint64_t bytes) noexcept {
   if (usable(card))
-    give_host(account_give(region_.vram[card], slot_, bytes));
+    give_host(account_give(region_.vram[places_[card].memory_unit], slot_, bytes));
 }
 
 void SharedMachine::give_host(std::uint64_t bytes) noexcept {
@@ -200,17 +217,38 @@ void SharedMachine::give_host(std::uint64_t bytes) noexcept {
     account_give(host_->bytes, host_slot_, bytes);
 }
 
+bool SharedMachine::import(std::uint32_t card, std::uint64_t owner, std::uint64_t key,
+                           std::uint64_t bytes) noexcept try {
+  return usable(card) && imports_->add(owner, key, places_[card].memory_unit, bytes);
+} catch (...) { // no memory to remember it
+  return false;
+}
+
+void SharedMachine::unimport(std::uint64_t owner, std::uint64_t key) noexcept {
+  if (usable(0))
+    imports_->remove(owner, key);
+}
+
+// Of the instance that this process uses, or of the card with all its instances.
 VramInfo SharedMachine::vram(std::uint32_t card) noexcept {
   if (card >= cards_.size())
     return {};
   reap_now_and_then();
-  const std::uint64_t total = cards_[card].model->vram_bytes;
-  return {total, std::min(total, account_used(region_.slots, region_.vram[card]))};
+  const Place& place = places_[card];
+  const std::uint32_t units = place.memory_unit % kUnitsPerCard == 0 ? kUnitsPerCard : 1;
+  std::uint64_t used = 0;
+  for (std::uint32_t unit = place.memory_unit; unit < place.memory_unit + units; ++unit) {
+    used += std::min(account_used(region_.slots, region_.vram[unit]), place.memory_bytes);
+    used += std::min(orphaned_bytes(region_.slots, region_.imports, unit), place.memory_bytes);
+  }
+  return {place.memory_bytes, std::min(place.memory_bytes, used)};
 }
 
 HostBudget SharedMachine::host_budget() {
   reap();
-  HostBudget budget{limits_.home, account_used(region_.slots, region_.host), 0};
+  const std::uint64_t orphans =
+      std::min(orphaned_bytes(region_.slots, region_.imports, kAnyUnit), limits_.home);
+  HostBudget budget{limits_.home, account_used(region_.slots, region_.host) + orphans, 0};
   if (host_ != nullptr) {
     reap_host();
     budget.reserved_by_user = account_used(host_->slots, host_->bytes);
@@ -236,13 +274,13 @@ void SharedMachine::engine_release(std::uint32_t card) noexcept {
 
 void SharedMachine::count_launch(std::uint32_t card) noexcept {
   if (usable(card))
-    region_.usage[slot_][card].launches.fetch_add(1, std::memory_order_relaxed);
+    region_.usage[slot_][places_[card].engine_unit].launches.fetch_add(1, std::memory_order_relaxed);
 }
 
 void SharedMachine::count_copy(std::uint32_t card, Copy direction, std::uint64_t bytes) noexcept {
   const auto index = static_cast<std::size_t>(direction);
   if (usable(card) && index < 3)
-    region_.usage[slot_][card].copied[index].fetch_add(bytes, std::memory_order_relaxed);
+    region_.usage[slot_][places_[card].engine_unit].copied[index].fetch_add(bytes, std::memory_order_relaxed);
 }
 
 // ---- the dead
@@ -263,46 +301,163 @@ void SharedMachine::reap_now_and_then() noexcept {
 }
 
 // Keeps what a leaving process did, before its slot is free.
-void SharedMachine::bury(std::uint32_t slot, std::uint64_t identity) noexcept {
-  for (std::uint32_t card = 0; card < cards_.size(); ++card) {
-    if (!used(slot, card))
+void SharedMachine::bury(std::uint32_t slot, std::uint64_t identity) noexcept try {
+  for (std::uint32_t unit = 0; unit < units(); ++unit) {
+    if (!used(slot, unit))
       continue;
-    bury_run(region_.engine[card], region_.usage[slot][card], identity);
-    push_departed(region_, identity, record(slot, identity, card));
+    bury_run(journal_, unit, region_.usage[slot][unit], identity);
+    push_departed(region_, identity, record(slot, identity, unit));
   }
+} catch (...) { // no memory for the name of an instance: what the process did there is not kept
 }
 
 void SharedMachine::clear_slot(std::uint32_t slot) noexcept {
   account_clear(region_.host, slot);
-  for (std::uint32_t card = 0; card < cards_.size(); ++card) {
-    account_clear(region_.vram[card], slot);
-    Usage& usage = region_.usage[slot][card];
-    for (Word* word :
-         {&usage.peak, &usage.busy_ns, &usage.launches, &usage.copied[0], &usage.copied[1], &usage.copied[2],
-          &usage.turn, &usage.last_seen, &usage.served, &usage.run_start, &usage.run_end, &usage.run_busy})
+  clear_imports(region_.imports, slot);
+  for (std::uint32_t unit = 0; unit < units(); ++unit) {
+    Usage& usage = region_.usage[slot][unit];
+    // A place that nobody ever used is not even there; to write zeros would make it so.
+    if (!used(slot, unit) && usage.present.load() == 0 && account_held(region_.vram[unit], slot) == 0)
+      continue;
+    account_clear(region_.vram[unit], slot);
+    for (Word* word : {&usage.peak, &usage.busy_ns, &usage.launches, &usage.copied[0], &usage.copied[1],
+                       &usage.copied[2], &usage.turn, &usage.last_seen, &usage.served, &usage.run_start,
+                       &usage.run_end, &usage.run_busy, &usage.present})
       word->store(0);
     busy_clear(usage.busy);
   }
 }
 
+// ---- how cards are set
+// ------------------------------------------------------------------------------------------
+
+ComputeMode SharedMachine::compute_mode(std::uint32_t card) const noexcept {
+  const std::uint64_t mode = card < cards_.size() ? region_.settings[card].compute_mode.load() : 0;
+  return mode == 2 ? ComputeMode::Prohibited : mode == 3 ? ComputeMode::ExclusiveProcess : ComputeMode::Default;
+}
+
+void SharedMachine::set_compute_mode(std::uint32_t card, ComputeMode mode) noexcept {
+  if (card < cards_.size())
+    region_.settings[card].compute_mode.store(static_cast<std::uint64_t>(mode));
+}
+
+bool SharedMachine::mps_enabled(std::uint32_t card) const noexcept {
+  return card < cards_.size() && region_.settings[card].mps.load(std::memory_order_relaxed) != 0;
+}
+
+void SharedMachine::set_mps(std::uint32_t card, bool enabled) noexcept {
+  if (card < cards_.size())
+    region_.settings[card].mps.store(enabled ? 1 : 0);
+}
+
+std::uint64_t SharedMachine::slice_ns(std::uint32_t card) const noexcept {
+  const std::uint64_t set = card < cards_.size() ? region_.settings[card].slice_ns.load() : 0;
+  return set == 0 ? default_slice_ns() : std::clamp(set, kShortestSliceNs, kLongestSliceNs);
+}
+
+void SharedMachine::set_slice_ns(std::uint32_t card, std::uint64_t ns) noexcept {
+  if (card < cards_.size())
+    region_.settings[card].slice_ns.store(ns);
+}
+
+bool SharedMachine::use_instance(std::uint32_t card, const ComputeInstance& instance) {
+  if (!usable(card))
+    return false;
+  const std::uint32_t memory_unit = Mig::memory_unit(card, instance.gpu),
+                      engine_unit = Mig::engine_unit(card, instance);
+  Word& present = region_.usage[slot_][engine_unit].present;
+  // First the wish, then the look: who takes the instance away does it the other way round, and one of the
+  // two sees the other.
+  present.store(1);
+  const std::optional<ComputeInstance> there = mig_.instance_at(engine_unit);
+  if (!there || std::memcmp(there->uuid, instance.uuid, sizeof instance.uuid) != 0) {
+    present.store(0);
+    return false;
+  }
+  places_[card].memory_unit = memory_unit;
+  places_[card].engine_unit = engine_unit;
+  places_[card].memory_bytes = instance.gpu.profile->memory_bytes;
+  engines_[card] =
+      std::make_unique<Engine>(region_, journal_, engine_unit, slot_, identity_, default_slice_ns());
+  return true;
+}
+
+bool SharedMachine::may_have_context(std::uint32_t card) const noexcept {
+  const std::uint32_t unit = places_[card].engine_unit;
+  if (faults_.lost(card) || faults_.reset_needed(card) || (unit % kUnitsPerCard == 0) == mig_.enabled(card))
+    return false;
+  switch (compute_mode(card)) {
+  case ComputeMode::Default:
+    return true;
+  case ComputeMode::Prohibited:
+    return false;
+  case ComputeMode::ExclusiveProcess:
+    break;
+  }
+  // The one process of an exclusive card may be the MPS server, for all its clients.
+  for (std::uint32_t slot = 0; !mps_enabled(card) && slot < slot_count(region_.slots); ++slot) {
+    const std::uint64_t other = live_identity(region_.slots, slot);
+    if (slot != slot_ && other != 0 && region_.usage[slot][unit].present.load() > 1 &&
+        life_of(other) != Life::Dead)
+      return false;
+  }
+  return true;
+}
+
+Status SharedMachine::open_context(std::uint32_t card) noexcept {
+  if (!usable(card))
+    return Status::Unavailable;
+  const std::lock_guard lock(contexts_mutex_);
+  Place& place = places_[card];
+  Word& present = region_.usage[slot_][place.engine_unit].present;
+  const std::uint64_t before = present.exchange(2); // before the look, as in use_instance
+  if (!may_have_context(card)) {
+    present.store(before);
+    return Status::Unavailable;
+  }
+  ++place.contexts;
+  return Status::Ok;
+}
+
+void SharedMachine::close_context(std::uint32_t card) noexcept {
+  if (!usable(card))
+    return;
+  const std::lock_guard lock(contexts_mutex_);
+  Place& place = places_[card];
+  if (place.contexts != 0 && --place.contexts == 0)
+    region_.usage[slot_][place.engine_unit].present.store(place.engine_unit % kUnitsPerCard == 0 ? 0 : 1);
+}
+
 // ---- what happened
 // ---------------------------------------------------------------------------------------------
 
-bool SharedMachine::used(std::uint32_t slot, std::uint32_t card) const noexcept {
-  const Usage& usage = region_.usage[slot][card];
-  return (usage.peak.load() | usage.busy_ns.load() | usage.launches.load() | usage.copied[0].load() |
-          usage.copied[1].load() | usage.copied[2].load()) != 0;
+std::uint32_t SharedMachine::units() const noexcept {
+  return static_cast<std::uint32_t>(cards_.size()) * kUnitsPerCard;
 }
 
-ProcessRecord SharedMachine::record(std::uint32_t slot, std::uint64_t identity,
-                                    std::uint32_t card) const noexcept {
-  const Usage& usage = region_.usage[slot][card];
+bool SharedMachine::used(std::uint32_t slot, std::uint32_t unit) const noexcept {
+  const Usage& usage = region_.usage[slot][unit];
+  return (usage.peak.load() | usage.busy_ns.load() | usage.launches.load() | usage.copied[0].load() |
+          usage.copied[1].load() | usage.copied[2].load() | usage.run_start.load()) != 0;
+}
+
+ProcessRecord SharedMachine::record(std::uint32_t slot, std::uint64_t identity, std::uint32_t unit) const {
+  const Usage& usage = region_.usage[slot][unit];
   const SlotTable::Detail& detail = region_.slots.detail[slot];
   ProcessRecord record;
+  record.identity = identity;
   record.pid = identity_pid(identity);
   record.start_time = detail.start_ticks.load();
-  record.card = card;
-  record.vram_bytes = account_held(region_.vram[card], slot);
+  record.card = unit / kUnitsPerCard;
+  std::uint32_t memory_unit = unit;
+  if (const std::optional<ComputeInstance> instance = mig_.instance_at(unit)) {
+    record.gpu_instance = instance->gpu.id;
+    record.compute_instance = instance->id;
+    memory_unit = Mig::memory_unit(record.card, instance->gpu);
+  }
+  record.has_context = usage.present.load() > 1;
+  record.vram_bytes = account_held(region_.vram[memory_unit], slot) +
+                      orphaned_bytes(region_.slots, region_.imports, memory_unit, slot);
   record.peak_vram_bytes = usage.peak.load();
   record.busy_ns = usage.busy_ns.load();
   record.launches = usage.launches.load();
@@ -319,9 +474,9 @@ std::vector<ProcessRecord> SharedMachine::processes() {
   std::vector<ProcessRecord> records;
   for (std::uint32_t slot = 0; slot < slot_count(region_.slots); ++slot) {
     const std::uint64_t identity = live_identity(region_.slots, slot);
-    for (std::uint32_t card = 0; identity != 0 && card < cards_.size(); ++card)
-      if (used(slot, card))
-        records.push_back(record(slot, identity, card));
+    for (std::uint32_t unit = 0; identity != 0 && unit < units(); ++unit)
+      if (used(slot, unit) || region_.usage[slot][unit].present.load() > 1)
+        records.push_back(record(slot, identity, unit));
   }
   return records;
 }
@@ -333,43 +488,60 @@ std::vector<ProcessRecord> SharedMachine::departed() {
   return records;
 }
 
+RecordBatch SharedMachine::read_record(std::uint32_t card, RecordPosition& position, std::size_t most) {
+  return card < cards_.size() ? journal_.read(card, position, most) : RecordBatch{};
+}
+
 std::vector<BusyInterval> SharedMachine::busy_intervals(std::uint32_t card) {
   if (card >= cards_.size())
     return {};
   reap();
-  std::vector<BusyInterval> intervals = read_intervals(region_.engine[card]);
+  RecordPosition start;
+  std::vector<BusyInterval> intervals = journal_.read(card, start, ~std::size_t{0}).intervals;
   // Runs that are still open, or that the next one may extend.
   for (std::uint32_t slot = 0; slot < slot_count(region_.slots); ++slot) {
     const std::uint64_t identity = live_identity(region_.slots, slot);
-    const Usage& usage = region_.usage[slot][card];
-    const std::uint64_t start = usage.run_start.load(), closed = usage.run_end.load();
-    const std::uint64_t end = closed != 0 ? closed : usage.last_seen.load();
-    if (identity != 0 && start != 0 && end > start)
-      intervals.push_back({identity, start, end, usage.run_busy.load()});
+    for (std::uint32_t unit = Mig::unit_of(card); identity != 0 && unit < Mig::unit_of(card + 1); ++unit) {
+      const Usage& usage = region_.usage[slot][unit];
+      const std::uint64_t began = usage.run_start.load(), closed = usage.run_end.load();
+      const std::uint64_t end = closed != 0 ? closed : usage.last_seen.load();
+      if (began != 0 && end > began)
+        intervals.push_back({identity, began, end, usage.run_busy.load(), unit, mps_enabled(card) ? kOverlaps : 0});
+    }
   }
-  std::sort(intervals.begin(), intervals.end(),
-            [](const BusyInterval& a, const BusyInterval& b) { return a.start_ns < b.start_ns; });
+  sort_and_drop_doubles(intervals);
   return intervals;
 }
 
+// A card that is divided is as busy as its instances are on average, each by its share.
 std::uint32_t SharedMachine::utilisation_percent(std::uint32_t card) noexcept {
   if (card >= cards_.size())
     return 0;
-  return percent_of_second(busy_last_second(region_.engine[card].busy, monotonic_ns()));
+  const std::uint64_t now = monotonic_ns();
+  std::uint64_t busy = busy_last_second(region_.engine[Mig::unit_of(card)].busy, now);
+  if (mig_.enabled(card))
+    for (std::uint32_t unit = Mig::unit_of(card) + 1; unit < Mig::unit_of(card + 1); ++unit)
+      busy += busy_last_second(region_.engine[unit].busy, now) / (kUnitsPerCard - 1);
+  return percent_of_second(busy);
 }
 
 std::uint32_t SharedMachine::process_utilisation_percent(std::uint32_t card, std::int32_t pid) noexcept {
   std::uint64_t busy = 0;
   for (std::uint32_t slot = 0; card < cards_.size() && slot < slot_count(region_.slots); ++slot) {
     const std::uint64_t identity = live_identity(region_.slots, slot);
-    if (identity != 0 && identity_pid(identity) == pid)
-      busy += busy_last_second(region_.usage[slot][card].busy, monotonic_ns());
+    if (identity == 0 || identity_pid(identity) != pid)
+      continue;
+    for (std::uint32_t unit = Mig::unit_of(card); unit < Mig::unit_of(card + 1); ++unit)
+      busy += busy_last_second(region_.usage[slot][unit].busy, monotonic_ns());
   }
   return percent_of_second(busy);
 }
 
 std::uint64_t SharedMachine::busy_ns(std::uint32_t card) noexcept {
-  return card < cards_.size() ? region_.engine[card].busy_ns.load() : 0;
+  std::uint64_t busy = 0;
+  for (std::uint32_t unit = Mig::unit_of(card); card < cards_.size() && unit < Mig::unit_of(card + 1); ++unit)
+    busy += region_.engine[unit].busy_ns.load();
+  return busy;
 }
 
 } // namespace aliquot::simgpu::machine
