@@ -1,6 +1,7 @@
 // Copies of linear memory: one dimension, blocking and asynchronous, between host, device and peers.
 #include "native/simgpu/driver/endpoint.hpp"
 #include "native/simgpu/driver/entry.hpp"
+#include "native/simgpu/driver/graph/capture.hpp"
 
 using namespace aliquot::simgpu::driver;
 
@@ -11,18 +12,41 @@ struct Side {
   Role role;
 };
 
+CUmemorytype type_of(Role role) noexcept {
+  return role == Role::Device ? CU_MEMORYTYPE_DEVICE
+         : role == Role::Host ? CU_MEMORYTYPE_HOST
+                              : CU_MEMORYTYPE_UNIFIED;
+}
+
+CUresult capture_copy(Stream& stream, Side to, Side from, std::size_t bytes) {
+  CUDA_MEMCPY3D what{};
+  what.srcMemoryType = type_of(from.role);
+  what.dstMemoryType = type_of(to.role);
+  (from.role == Role::Host ? reinterpret_cast<std::uint64_t&>(what.srcHost)
+                           : reinterpret_cast<std::uint64_t&>(what.srcDevice)) = from.address;
+  (to.role == Role::Host ? reinterpret_cast<std::uint64_t&>(what.dstHost)
+                         : reinterpret_cast<std::uint64_t&>(what.dstDevice)) = to.address;
+  what.WidthInBytes = bytes;
+  what.Height = what.Depth = 1;
+  return capture_box(stream, what);
+}
+
+// A copy that blocks cannot be captured: it is to be over when the call returns.
 CUresult copy(Side to, Side from, std::size_t bytes, CUstream handle, bool blocking) {
-  return with_stream(handle, [&](Driver& driver, const StreamPtr& stream) {
+  const auto run = [&](Driver& driver, const StreamPtr& stream) {
     if (bytes == 0)
       return CUDA_SUCCESS;
+    if (stream->capturing)
+      return capture_copy(*stream, to, from, bytes);
     Endpoint target, source;
-    if (resolve_endpoint(driver, to.address, bytes, to.role, target) != CUDA_SUCCESS)
+    if (resolve_endpoint(driver, to.address, bytes, to.role, target, true) != CUDA_SUCCESS)
       return CUDA_ERROR_INVALID_VALUE;
     if (resolve_endpoint(driver, from.address, bytes, from.role, source) != CUDA_SUCCESS)
       return CUDA_ERROR_INVALID_VALUE;
     const Pitched to_layout{target.at, bytes, bytes}, from_layout{source.at, bytes, bytes};
     return submit_copy(stream, target, source, to_layout, from_layout, {bytes, 1, 1}, blocking);
-  });
+  };
+  return blocking ? with_stream(handle, run) : with_capturable_stream(handle, run);
 }
 
 Side device(CUdeviceptr address) noexcept {

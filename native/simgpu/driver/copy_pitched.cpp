@@ -1,6 +1,7 @@
 // Copies in two and three dimensions. Arrays are not implemented: a copy that names one is refused.
-#include "native/simgpu/driver/endpoint.hpp"
+#include "native/simgpu/driver/copy_box.hpp"
 #include "native/simgpu/driver/entry.hpp"
+#include "native/simgpu/driver/graph/capture.hpp"
 
 using namespace aliquot::simgpu::driver;
 
@@ -49,32 +50,50 @@ CUresult resolve_side(Driver& driver, Side side, const Extent3D& extent, Endpoin
   return resolved;
 }
 
-CUresult copy(const Side& to, const Side& from, const Extent3D& extent, CUstream handle, bool blocking) {
-  return with_stream(handle, [&](Driver& driver, const StreamPtr& stream) {
-    if (extent.width == 0 || extent.height == 0 || extent.depth == 0)
+// What the descriptions of two and of three dimensions have in common.
+template <class Parameters>
+CUDA_MEMCPY3D box_of(const Parameters& what) noexcept {
+  CUDA_MEMCPY3D box{};
+  box.srcXInBytes = what.srcXInBytes;
+  box.srcY = what.srcY;
+  box.srcMemoryType = what.srcMemoryType;
+  box.srcHost = what.srcHost;
+  box.srcDevice = what.srcDevice;
+  box.srcArray = what.srcArray;
+  box.srcPitch = what.srcPitch;
+  box.dstXInBytes = what.dstXInBytes;
+  box.dstY = what.dstY;
+  box.dstMemoryType = what.dstMemoryType;
+  box.dstHost = what.dstHost;
+  box.dstDevice = what.dstDevice;
+  box.dstArray = what.dstArray;
+  box.dstPitch = what.dstPitch;
+  return box;
+}
+
+// A copy that blocks cannot be captured: it is to be over when the call returns.
+CUresult copy(const CUDA_MEMCPY3D& what, CUstream handle, bool blocking) {
+  const auto run = [&](Driver& driver, const StreamPtr& stream) {
+    if (what.WidthInBytes == 0 || what.Height == 0 || what.Depth == 0)
       return CUDA_SUCCESS;
-    Endpoint target, source;
-    Pitched to_layout, from_layout;
-    if (const CUresult found = resolve_side(driver, to, extent, target, to_layout); found != CUDA_SUCCESS)
+    if (stream->capturing)
+      return capture_box(*stream, what);
+    ResolvedBox box;
+    if (const CUresult found = resolve_box(driver, what, box); found != CUDA_SUCCESS)
       return found;
-    if (const CUresult found = resolve_side(driver, from, extent, source, from_layout); found != CUDA_SUCCESS)
-      return found;
-    return submit_copy(stream, target, source, to_layout, from_layout, extent, blocking);
-  });
+    return submit_copy(stream, box.to, box.from, box.to_layout, box.from_layout, box.extent, blocking);
+  };
+  return blocking ? with_stream(handle, run) : with_capturable_stream(handle, run);
 }
 
 CUresult copy_2d(const CUDA_MEMCPY2D* what, CUstream stream, bool blocking) {
   if (what == nullptr)
     return CUDA_ERROR_INVALID_VALUE;
-  const Side to{what->dstMemoryType, reinterpret_cast<std::uint64_t>(what->dstHost),
-                what->dstDevice,     what->dstXInBytes,
-                what->dstY,          0,
-                what->dstPitch,      0};
-  const Side from{what->srcMemoryType, reinterpret_cast<std::uint64_t>(what->srcHost),
-                  what->srcDevice,     what->srcXInBytes,
-                  what->srcY,          0,
-                  what->srcPitch,      0};
-  return copy(to, from, {what->WidthInBytes, what->Height, 1}, stream, blocking);
+  CUDA_MEMCPY3D box = box_of(*what);
+  box.WidthInBytes = what->WidthInBytes;
+  box.Height = what->Height;
+  box.Depth = 1;
+  return copy(box, stream, blocking);
 }
 
 // CUDA_MEMCPY3D and CUDA_MEMCPY3D_PEER have the fields that matter here under the same names.
@@ -82,20 +101,36 @@ template <class Parameters>
 CUresult copy_3d(const Parameters* what, CUstream stream, bool blocking) {
   if (what == nullptr)
     return CUDA_ERROR_INVALID_VALUE;
-  if (what->srcLOD != 0 || what->dstLOD != 0)
-    return CUDA_ERROR_INVALID_VALUE;
-  const Side to{what->dstMemoryType, reinterpret_cast<std::uint64_t>(what->dstHost),
-                what->dstDevice,     what->dstXInBytes,
-                what->dstY,          what->dstZ,
-                what->dstPitch,      what->dstHeight};
-  const Side from{what->srcMemoryType, reinterpret_cast<std::uint64_t>(what->srcHost),
-                  what->srcDevice,     what->srcXInBytes,
-                  what->srcY,          what->srcZ,
-                  what->srcPitch,      what->srcHeight};
-  return copy(to, from, {what->WidthInBytes, what->Height, what->Depth}, stream, blocking);
+  CUDA_MEMCPY3D box = box_of(*what);
+  box.srcZ = what->srcZ;
+  box.dstZ = what->dstZ;
+  box.srcLOD = what->srcLOD;
+  box.dstLOD = what->dstLOD;
+  box.srcHeight = what->srcHeight;
+  box.dstHeight = what->dstHeight;
+  box.WidthInBytes = what->WidthInBytes;
+  box.Height = what->Height;
+  box.Depth = what->Depth;
+  return copy(box, stream, blocking);
 }
 
 } // namespace
+
+CUresult aliquot::simgpu::driver::resolve_box(Driver& driver, const CUDA_MEMCPY3D& what, ResolvedBox& box) {
+  if (what.srcLOD != 0 || what.dstLOD != 0 || what.WidthInBytes == 0 || what.Height == 0 || what.Depth == 0)
+    return CUDA_ERROR_INVALID_VALUE;
+  const Side to{what.dstMemoryType, reinterpret_cast<std::uint64_t>(what.dstHost),
+                what.dstDevice,     what.dstXInBytes,
+                what.dstY,          what.dstZ,
+                what.dstPitch,      what.dstHeight};
+  const Side from{what.srcMemoryType, reinterpret_cast<std::uint64_t>(what.srcHost),
+                  what.srcDevice,     what.srcXInBytes,
+                  what.srcY,          what.srcZ,
+                  what.srcPitch,      what.srcHeight};
+  box.extent = {what.WidthInBytes, what.Height, what.Depth};
+  const CUresult found = resolve_side(driver, to, box.extent, box.to, box.to_layout);
+  return found == CUDA_SUCCESS ? resolve_side(driver, from, box.extent, box.from, box.from_layout) : found;
+}
 
 extern "C" {
 

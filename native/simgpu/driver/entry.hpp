@@ -7,6 +7,7 @@
 #include "native/simgpu/driver/core/driver.hpp"
 #include "native/simgpu/driver/core/executor.hpp"
 #include "native/simgpu/driver/core/thread_state.hpp"
+#include "native/simgpu/driver/graph/capture_rules.hpp"
 
 namespace aliquot::simgpu::driver {
 
@@ -59,7 +60,8 @@ CUresult with_context(Body body) noexcept {
   });
 }
 
-// For calls that put work on a stream. body(Driver&, const StreamPtr&).
+// For calls that put work on a stream, or wait for it, and that no capture can take: refused on a stream that
+// is capturing. body(Driver&, const StreamPtr&).
 template <class Body>
 CUresult with_stream(CUstream handle, Body body) noexcept {
   return with_context([&](Driver& driver, const ContextPtr& context) {
@@ -68,7 +70,34 @@ CUresult with_stream(CUstream handle, Body body) noexcept {
       return found;
     if (stream->context().failed())
       return stream->context().failure();
+    if (const CUresult captured = check_not_captured(*stream); captured != CUDA_SUCCESS)
+      return captured;
     return body(driver, stream);
+  });
+}
+
+// For calls that put work on a stream and can be captured: where `stream->capturing`, body adds a node to the
+// capture's graph in place of a command (graph/capture.hpp). If it fails, so has the capture.
+template <class Body>
+CUresult with_capturable_stream(CUstream handle, Body body) noexcept {
+  return with_context([&](Driver& driver, const ContextPtr& context) {
+    StreamPtr stream;
+    if (const CUresult found = resolve_stream(handle, context, stream); found != CUDA_SUCCESS)
+      return found;
+    if (stream->context().failed())
+      return stream->context().failure();
+    if (nothing_captures())
+      return body(driver, stream);
+    if (!stream->capturing) {
+      const CUresult implicit = check_not_captured(*stream);
+      return implicit != CUDA_SUCCESS ? implicit : body(driver, stream);
+    }
+    CUresult result = capture_is_valid(*stream);
+    if (result == CUDA_SUCCESS)
+      result = guarded([&] { return body(driver, stream); });
+    if (result != CUDA_SUCCESS)
+      invalidate_capture(*stream);
+    return result;
   });
 }
 

@@ -1,25 +1,14 @@
 // Events: points in streams that can be waited for and timed.
+#include "native/simgpu/driver/core/marker_command.hpp"
 #include "native/simgpu/driver/entry.hpp"
+#include "native/simgpu/driver/graph/capture.hpp"
 
 using namespace aliquot::simgpu::driver;
 
 namespace {
 
-class RecordCommand final : public Command {
- public:
-  explicit RecordCommand(std::shared_ptr<EventRecord> record) : record_(std::move(record)) {}
-  Outcome run(Stream&) noexcept override {
-    record_->reached_ns.store(now_ns(), std::memory_order_release);
-    return Outcome::Done;
-  }
-  void skip() noexcept override { record_->reached_ns.store(now_ns(), std::memory_order_release); }
-
- private:
-  const std::shared_ptr<EventRecord> record_;
-};
-
 CUresult record(CUevent handle, CUstream stream_handle, unsigned flags) {
-  return with_stream(stream_handle, [&](Driver& driver, const StreamPtr& stream) {
+  return with_capturable_stream(stream_handle, [&](Driver& driver, const StreamPtr& stream) {
     if (flags > CU_EVENT_RECORD_EXTERNAL)
       return CUDA_ERROR_INVALID_VALUE;
     const auto event = driver.events.find(handle);
@@ -27,14 +16,13 @@ CUresult record(CUevent handle, CUstream stream_handle, unsigned flags) {
       return CUDA_ERROR_INVALID_HANDLE;
     if (&event->context->device() != &stream->context().device())
       return CUDA_ERROR_INVALID_HANDLE;
-    // An external event record is a node of a graph; outside of a capture it is not permitted.
-    if (flags == CU_EVENT_RECORD_EXTERNAL)
-      return CUDA_ERROR_ILLEGAL_STATE;
-    auto fresh = std::make_shared<EventRecord>();
-    fresh->stream = stream;
-    fresh->sequence = Executor::instance().submit(stream, std::make_unique<RecordCommand>(fresh));
-    event->set_record(fresh);
-    Executor::instance().run_light(stream);
+    const bool external = flags == CU_EVENT_RECORD_EXTERNAL;
+    if (stream->capturing)
+      return external ? capture(*stream, RecordWork{{event, handle}}) : capture_record(*stream, *event);
+    // An external event record is a node of a graph: there is none outside of a capture.
+    if (external)
+      return CUDA_ERROR_INVALID_VALUE;
+    submit_record(*event, stream);
     return CUDA_SUCCESS;
   });
 }
@@ -54,6 +42,8 @@ CUresult elapsed(float* milliseconds, CUevent start_handle, CUevent end_handle) 
       return CUDA_ERROR_INVALID_HANDLE;
     if (((start->flags | end->flags) & CU_EVENT_DISABLE_TIMING) != 0)
       return CUDA_ERROR_INVALID_HANDLE;
+    if (start->captured() || end->captured())
+      return CUDA_ERROR_CAPTURED_EVENT;
     const auto from = start->record(), to = end->record();
     if (!from || !to)
       return CUDA_ERROR_INVALID_HANDLE;
@@ -66,6 +56,13 @@ CUresult elapsed(float* milliseconds, CUevent start_handle, CUevent end_handle) 
   });
 }
 
+// What was recorded in a capture never happens as such; and to ask an event while others capture is unsafe.
+CUresult check_event_may_be_asked(const Event& event) {
+  if (event.captured())
+    return spoil_capture_of(event);
+  return check_unsafe_call();
+}
+
 // body(const Event&, record), where the event has been recorded; success where it never was.
 template <class Body>
 CUresult with_record(CUevent handle, Body body) {
@@ -73,6 +70,8 @@ CUresult with_record(CUevent handle, Body body) {
     const auto event = driver.events.find(handle);
     if (!event)
       return CUDA_ERROR_INVALID_HANDLE;
+    if (const CUresult captured = check_event_may_be_asked(*event); captured != CUDA_SUCCESS)
+      return captured;
     const auto record = event->record();
     return record ? body(record) : CUDA_SUCCESS;
   });

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "native/simgpu/driver/resolve_function.hpp"
+#include "native/simgpu/exec/exec.hpp"
 
 namespace aliquot::simgpu::driver {
 
@@ -12,7 +13,13 @@ struct LaunchShape {
   bool cooperative = false;
 };
 
-CUresult submit_launch(const ResolvedFunction& resolved, const LaunchShape& shape, const StreamPtr& stream,
-                       std::vector<std::uint8_t> parameters);
+// Against what every kernel and card allows, what this kernel was compiled for, and what its card has.
+CUresult check_launch(const ResolvedFunction& resolved, const LaunchShape& shape);
+// The values of a kernel's parameters, from cuLaunchKernel's `kernelParams` or `extra`.
+CUresult read_parameters(const exec::KernelInfo& info, void** array, void** extra,
+                         std::vector<std::uint8_t>& bytes);
+// For a launch that was checked.
+exec::Launch make_launch(const Function& function, const LaunchShape& shape,
+                         std::vector<std::uint8_t> parameters);
 
 } // namespace aliquot::simgpu::driver

@@ -19,7 +19,7 @@ CUresult free_memory(CUdeviceptr address) {
     if (!known || known->address != address || known->freeing)
       return CUDA_ERROR_INVALID_VALUE;
     if (known->kind != MemoryKind::Device && known->kind != MemoryKind::Pool &&
-        known->kind != MemoryKind::Managed)
+        known->kind != MemoryKind::Graph && known->kind != MemoryKind::Managed)
       return CUDA_ERROR_INVALID_VALUE;
     // A free waits for what runs, as on a card: the memory may still be in use.
     synchronize_device_of(*known);

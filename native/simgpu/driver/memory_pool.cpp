@@ -181,7 +181,8 @@ ALIQUOT_EXPORT CUresult cuMemFreeAsync(CUdeviceptr address, CUstream handle) {
     const auto known = driver.allocations.find(address);
     if (!known || known->address != address)
       return CUDA_ERROR_INVALID_VALUE;
-    if (known->kind != MemoryKind::Pool && known->kind != MemoryKind::Device)
+    if (known->kind != MemoryKind::Pool && known->kind != MemoryKind::Device &&
+        known->kind != MemoryKind::Graph)
       return CUDA_ERROR_INVALID_VALUE;
     const bool ours = driver.allocations.change(address, [&](Allocation& each) {
       return each.buffer_id == known->buffer_id && !std::exchange(each.freeing, true);

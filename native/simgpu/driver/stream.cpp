@@ -1,8 +1,9 @@
-// Streams: made, asked, waited for; host functions on them. Capture is not implemented and says so; asking
-// whether a stream is capturing is answered.
+// Streams: made, asked, waited for; host functions on them. Their capture is in graph/.
 #include <algorithm>
 
+#include "native/simgpu/driver/core/marker_command.hpp"
 #include "native/simgpu/driver/entry.hpp"
+#include "native/simgpu/driver/graph/capture.hpp"
 
 using namespace aliquot::simgpu::driver;
 
@@ -28,6 +29,7 @@ CUresult destroy(CUstream handle) {
     const StreamPtr stream = driver.streams.erase(handle);
     if (!stream)
       return CUDA_ERROR_INVALID_HANDLE;
+    leave_capture(*stream);
     stream->destroyed = true; // what it still holds is run all the same
     return CUDA_SUCCESS;
   });
@@ -43,33 +45,13 @@ CUresult ask(CUstream handle, Body body) {
   });
 }
 
-// Runs on the thread for host functions, and holds its stream until it is done.
-class HostFunctionCommand final : public Command {
- public:
-  HostFunctionCommand(CUhostFn function, void* data) : function_(function), data_(data) {}
-  Outcome run(Stream& stream) noexcept override try {
-    Executor::instance().post_host_task([this, owner = stream.shared_from_this()] {
-      function_(data_);
-      Executor::instance().finish_detached(owner);
-    });
-    return Outcome::Detached;
-  } catch (...) {
-    return Outcome::Yielded; // no memory now; later
-  }
-  bool light() const noexcept override { return false; }
-
- private:
-  const CUhostFn function_;
-  void* const data_;
-};
-
 // cuStreamAddCallback: is told of the context's error too, so it runs even after one.
 class CallbackCommand final : public Command {
  public:
   CallbackCommand(CUstreamCallback callback, CUstream handle, void* data)
       : callback_(callback), handle_(handle), data_(data) {}
   Outcome run(Stream& stream) noexcept override try {
-    Executor::instance().post_host_task([this, owner = stream.shared_from_this()] {
+    Executor::instance().post_host_task([this, owner = stream.shared()] {
       callback_(handle_, owner->context().failure(), data_);
       Executor::instance().finish_detached(owner);
     });
@@ -85,16 +67,12 @@ class CallbackCommand final : public Command {
   void* const data_;
 };
 
-// Holds the dependencies of cuStreamWaitEvent; nothing to run.
-class WaitCommand final : public Command {
- public:
-  Outcome run(Stream&) noexcept override { return Outcome::Done; }
-};
-
 CUresult launch_host(CUstream handle, CUhostFn function, void* data) {
-  return with_stream(handle, [&](Driver&, const StreamPtr& stream) {
+  return with_capturable_stream(handle, [&](Driver&, const StreamPtr& stream) {
     if (function == nullptr)
       return CUDA_ERROR_INVALID_VALUE;
+    if (stream->capturing)
+      return capture(*stream, HostWork{function, data});
     Executor::instance().submit(stream, std::make_unique<HostFunctionCommand>(function, data));
     return CUDA_SUCCESS;
   });
@@ -110,17 +88,6 @@ CUresult synchronize(const StreamPtr& stream) {
   stream->context().flush_printf();
   Driver::instance().trim_pools();
   return stream->context().failure();
-}
-
-CUresult no_capture(CUstream handle, CUstreamCaptureStatus* status, cuuint64_t* id) {
-  return ask(handle, [&](const StreamPtr&) {
-    if (status == nullptr)
-      return CUDA_ERROR_INVALID_VALUE;
-    *status = CU_STREAM_CAPTURE_STATUS_NONE;
-    if (id != nullptr)
-      *id = 0;
-    return CUDA_SUCCESS;
-  });
 }
 
 } // namespace
@@ -221,12 +188,16 @@ ALIQUOT_EXPORT CUresult cuStreamSynchronize(CUstream handle) {
 }
 
 ALIQUOT_EXPORT CUresult cuStreamWaitEvent(CUstream handle, CUevent event_handle, unsigned int flags) {
-  return with_stream(handle, [&](Driver& driver, const StreamPtr& stream) {
+  return with_capturable_stream(handle, [&](Driver& driver, const StreamPtr& stream) {
     if (flags > CU_EVENT_WAIT_EXTERNAL)
       return CUDA_ERROR_INVALID_VALUE;
     const auto event = driver.events.find(event_handle);
     if (!event)
       return CUDA_ERROR_INVALID_HANDLE;
+    if (flags == CU_EVENT_WAIT_EXTERNAL)
+      return stream->capturing ? capture(*stream, WaitWork{{event, event_handle}}) : CUDA_ERROR_INVALID_VALUE;
+    if (stream->capturing || event->captured())
+      return capture_wait(stream, *event);
     const auto record = event->record();
     if (!record || record->reached())
       return CUDA_SUCCESS;
@@ -264,44 +235,6 @@ ALIQUOT_EXPORT CUresult cuStreamAttachMemAsync(CUstream handle, CUdeviceptr addr
       return CUDA_ERROR_INVALID_VALUE;
     const auto allocation = driver.allocations.find(address);
     return allocation && allocation->kind == MemoryKind::Managed ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
-  });
-}
-
-ALIQUOT_EXPORT CUresult cuStreamIsCapturing(CUstream stream, CUstreamCaptureStatus* status) {
-  return no_capture(stream, status, nullptr);
-}
-ALIQUOT_EXPORT CUresult cuStreamGetCaptureInfo(CUstream stream, CUstreamCaptureStatus* status,
-                                               cuuint64_t* id) {
-  return no_capture(stream, status, id);
-}
-ALIQUOT_EXPORT CUresult cuStreamGetCaptureInfo_v2(CUstream stream, CUstreamCaptureStatus* status,
-                                                  cuuint64_t* id, CUgraph* graph,
-                                                  const CUgraphNode** dependencies, size_t* count) {
-  if (graph != nullptr)
-    *graph = nullptr;
-  if (dependencies != nullptr)
-    *dependencies = nullptr;
-  if (count != nullptr)
-    *count = 0;
-  return no_capture(stream, status, id);
-}
-ALIQUOT_EXPORT CUresult cuStreamGetCaptureInfo_v3(CUstream stream, CUstreamCaptureStatus* status,
-                                                  cuuint64_t* id, CUgraph* graph,
-                                                  const CUgraphNode** dependencies,
-                                                  const CUgraphEdgeData** edges, size_t* count) {
-  if (edges != nullptr)
-    *edges = nullptr;
-  return cuStreamGetCaptureInfo_v2(stream, status, id, graph, dependencies, count);
-}
-
-// A mode for captures that cannot begin: kept per thread as the interface asks.
-ALIQUOT_EXPORT CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode* mode) {
-  return with_driver([&](Driver&) {
-    static thread_local CUstreamCaptureMode current = CU_STREAM_CAPTURE_MODE_GLOBAL;
-    if (mode == nullptr || *mode > CU_STREAM_CAPTURE_MODE_RELAXED)
-      return CUDA_ERROR_INVALID_VALUE;
-    std::swap(*mode, current);
-    return CUDA_SUCCESS;
   });
 }
 

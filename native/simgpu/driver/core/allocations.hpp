@@ -16,16 +16,21 @@
 
 namespace aliquot::simgpu::driver {
 
+class GraphAllocation;
 class Pool;
 
 enum class MemoryKind : std::uint8_t {
   Device,     // cuMemAlloc and relatives
   Pool,       // cuMemAllocAsync
+  Graph,      // an allocation node of a graph that was launched
+  Mapped,     // cuMemMap: of VirtualMemory
   Module,     // a variable of a loaded module; freed with it alone
   Pinned,     // cuMemHostAlloc
   Registered, // cuMemHostRegister
   Managed,    // cuMemAllocManaged
 };
+
+inline constexpr std::uint32_t kNoCard = ~std::uint32_t{0}; // memory of the host, mapped at reserved addresses
 
 constexpr bool on_device(MemoryKind kind) noexcept {
   return kind <= MemoryKind::Module;
@@ -40,6 +45,7 @@ struct Allocation {
   unsigned flags = 0;           // as given to cuMemHostAlloc, cuMemHostRegister
   std::uint64_t buffer_id = 0;
   std::shared_ptr<Pool> pool;
+  std::shared_ptr<GraphAllocation> graph;
   bool sync_memops = false;
   bool freeing = false; // cuMemFreeAsync was called; it happens in stream order
 };

@@ -24,7 +24,7 @@ class LoadedModule;
 // memory that is pinned, registered or managed.
 class ContextMemory final : public exec::Memory {
  public:
-  explicit ContextMemory(std::uint32_t card) : visible_cards_(std::uint64_t{1} << (card % 64)) {}
+  explicit ContextMemory(std::uint32_t card) : card_(card), visible_cards_(bit(card)) {}
   exec::Range find(std::uint64_t address) const noexcept override;
   // False where it is so already.
   bool allow_peer(std::uint32_t card) noexcept {
@@ -36,6 +36,7 @@ class ContextMemory final : public exec::Memory {
 
  private:
   static std::uint64_t bit(std::uint32_t card) noexcept { return std::uint64_t{1} << (card % 64); }
+  const std::uint32_t card_;
   std::atomic<std::uint64_t> visible_cards_;
 };
 
@@ -58,7 +59,7 @@ class Context : public std::enable_shared_from_this<Context> {
   }
   void fail(CUresult error) noexcept;
 
-  const std::shared_ptr<Stream>& legacy_stream() const noexcept { return legacy_stream_; }
+  std::shared_ptr<Stream> legacy_stream() noexcept { return {shared_from_this(), legacy_stream_.get()}; }
   std::shared_ptr<Stream> make_stream(Stream::Kind kind, unsigned flags, int priority);
   // What a command of `stream` must wait for by the rules of the legacy default stream.
   void add_implicit_order(const Stream& stream, std::vector<Dependency>& waits_for);
@@ -68,6 +69,10 @@ class Context : public std::enable_shared_from_this<Context> {
   // Device printf: kept until a synchronisation, as on a card, and bounded.
   void print(std::string_view text) noexcept;
   void flush_printf() noexcept;
+
+  // The heap of device malloc, made when the first module is loaded that calls it; null before that.
+  exec::DeviceHeap* malloc_heap() const noexcept { return malloc_heap_.load(std::memory_order_acquire); }
+  CUresult make_malloc_heap();
 
   void add_module(const std::shared_ptr<LoadedModule>& module);
   void forget_module(const LoadedModule* module) noexcept;
@@ -83,6 +88,8 @@ class Context : public std::enable_shared_from_this<Context> {
   std::atomic<unsigned> flags;
   std::atomic<int> cache_config{CU_FUNC_CACHE_PREFER_NONE};
   std::atomic<int> shared_config{0};
+  // Streams that are capturing and that the legacy stream would wait for.
+  std::atomic<unsigned> blocking_captures{0};
   std::mutex limits_mutex;
   std::map<int, std::size_t> limits;
 
@@ -98,7 +105,7 @@ class Context : public std::enable_shared_from_this<Context> {
   const bool primary_;
   ContextMemory memory_;
   std::atomic<int> failure_{CUDA_SUCCESS};
-  std::shared_ptr<Stream> legacy_stream_;
+  std::unique_ptr<Stream> legacy_stream_; // whoever holds it holds the context
 
   std::mutex mutex_; // guards streams_ and modules_
   std::vector<std::shared_ptr<Stream>> streams_;
@@ -107,6 +114,9 @@ class Context : public std::enable_shared_from_this<Context> {
 
   std::mutex storage_mutex_;
   std::unordered_map<void*, Stored> storage_;
+
+  std::unique_ptr<exec::DeviceHeap> owned_malloc_heap_;
+  std::atomic<exec::DeviceHeap*> malloc_heap_{nullptr};
 
   std::mutex print_mutex_;
   std::string printed_;

@@ -12,6 +12,7 @@
 #include "native/simgpu/driver/core/code.hpp"
 #include "native/simgpu/driver/core/executor.hpp"
 #include "native/simgpu/driver/core/visible_devices.hpp"
+#include "native/simgpu/driver/graph/graph_memory.hpp"
 
 namespace aliquot::simgpu::driver {
 namespace {
@@ -139,10 +140,14 @@ void Driver::give_back(const Allocation& allocation) noexcept {
   case MemoryKind::Pool:
     allocation.pool->free(allocation.address, allocation.bytes);
     break;
+  case MemoryKind::Graph:
+    allocation.graph->end();
+    break;
   case MemoryKind::Pinned:
   case MemoryKind::Managed:
     munmap(reinterpret_cast<void*>(allocation.address), allocation.bytes);
     break;
+  case MemoryKind::Mapped: // VirtualMemory's
   case MemoryKind::Registered:
     break; // the program's own
   }

@@ -19,6 +19,7 @@
 #include "native/simgpu/driver/core/handle_table.hpp"
 #include "native/simgpu/driver/core/pool.hpp"
 #include "native/simgpu/driver/core/stream.hpp"
+#include "native/simgpu/driver/core/virtual_memory.hpp"
 #include "native/simgpu/machine/machine.hpp"
 
 namespace aliquot::simgpu::driver {
@@ -28,6 +29,10 @@ class Function;
 class Library;
 class Kernel;
 class Linker;
+class Graph;
+class GraphNode;
+class GraphExec;
+class UserObject;
 
 class Driver {
  public:
@@ -50,6 +55,7 @@ class Driver {
   std::shared_ptr<machine::Machine> machine;
   AddressSpace space;
   Allocations allocations;
+  VirtualMemory virtual_memory;
   std::vector<std::unique_ptr<Device>> devices;
 
   HandleTable<Context> contexts{HandleKind::Context};
@@ -61,6 +67,10 @@ class Driver {
   HandleTable<Kernel> kernels{HandleKind::Kernel};
   HandleTable<Pool> pools{HandleKind::Pool};
   HandleTable<Linker> linkers{HandleKind::Linker};
+  HandleTable<Graph> graphs{HandleKind::Graph};
+  HandleTable<GraphNode> graph_nodes{HandleKind::GraphNode};
+  HandleTable<GraphExec> graph_execs{HandleKind::GraphExec};
+  HandleTable<UserObject> user_objects{HandleKind::UserObject};
 
  private:
   CUresult open() noexcept;

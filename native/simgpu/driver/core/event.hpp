@@ -20,6 +20,9 @@ struct EventRecord {
   bool reached() const noexcept { return reached_ns.load(std::memory_order_acquire) != 0; }
 };
 
+// Where in a capture an event was recorded (graph/capture.hpp).
+struct CapturedPoint;
+
 class Event {
  public:
   Event(std::shared_ptr<Context> context_, unsigned flags_) : context(std::move(context_)), flags(flags_) {}
@@ -31,6 +34,16 @@ class Event {
   void set_record(std::shared_ptr<EventRecord> record) {
     const std::lock_guard guard(mutex_);
     record_ = std::move(record);
+    captured_ = nullptr;
+  }
+  // Null unless the event was last recorded in a stream that was capturing.
+  std::shared_ptr<CapturedPoint> captured() const {
+    const std::lock_guard guard(mutex_);
+    return captured_;
+  }
+  void set_captured(std::shared_ptr<CapturedPoint> point) {
+    const std::lock_guard guard(mutex_);
+    captured_ = std::move(point);
   }
 
   const std::shared_ptr<Context> context;
@@ -39,6 +52,7 @@ class Event {
  private:
   mutable std::mutex mutex_;
   std::shared_ptr<EventRecord> record_;
+  std::shared_ptr<CapturedPoint> captured_;
 };
 
 std::uint64_t now_ns() noexcept;

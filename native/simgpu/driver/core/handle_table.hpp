@@ -26,6 +26,11 @@ enum class HandleKind : std::uint16_t {
   Linker,
   GreenContext,
   ResourceDescriptor,
+  Graph,
+  GraphNode,
+  GraphExec,
+  UserObject,
+  PhysicalMemory,
 };
 
 inline HandleKind kind_of(const void* handle) noexcept {

@@ -15,6 +15,7 @@ namespace aliquot::simgpu::driver {
 
 class Context;
 class Stream;
+struct StreamCapture;
 
 // "The work that `stream` had been given up to `sequence` is done."
 struct Dependency {
@@ -44,10 +45,12 @@ class Stream : public std::enable_shared_from_this<Stream> {
  public:
   enum class Kind : std::uint8_t { Legacy, PerThread, Created };
 
-  Stream(std::shared_ptr<Context> context, Kind kind, unsigned flags, int priority);
+  Stream(const std::shared_ptr<Context>& context, Kind kind, unsigned flags, int priority);
 
-  Context& context() const noexcept { return *context_; }
-  const std::shared_ptr<Context>& shared_context() const noexcept { return context_; }
+  Context& context() const noexcept { return context_; }
+  std::shared_ptr<Context> shared_context() const noexcept;
+  // This stream, kept alive with its context.
+  std::shared_ptr<Stream> shared() noexcept;
   Kind kind() const noexcept { return kind_; }
   unsigned flags() const noexcept { return flags_; }
   int priority() const noexcept { return priority_; }
@@ -61,6 +64,10 @@ class Stream : public std::enable_shared_from_this<Stream> {
 
   void* handle = nullptr;
   std::atomic<bool> destroyed{false};
+  // True while the stream takes part in a capture: then nothing is put on it. What is known of the capture is
+  // graph/capture's, and guarded there.
+  std::atomic<bool> capturing{false};
+  std::shared_ptr<StreamCapture> capture;
 
  private:
   friend class Executor;
@@ -69,7 +76,8 @@ class Stream : public std::enable_shared_from_this<Stream> {
   // Sleeps until `sequence` is done or a little time has passed.
   void doze(std::uint64_t sequence) noexcept;
 
-  const std::shared_ptr<Context> context_;
+  Context& context_;
+  const std::shared_ptr<Context> kept_; // the context; null for its legacy stream, which is a part of it
   const Kind kind_;
   const unsigned flags_;
   const int priority_;
