@@ -128,6 +128,11 @@ void special_values(const BlockState& block, const Warp& warp, std::uint32_t loc
 
 // print.cpp: one device printf call of one lane.
 std::string format_printf(Context* context, std::uint64_t format, std::uint64_t arguments);
+
+namespace runtime { // device malloc and free
+void malloc_lanes(Context* context, const CallSite& site, char* rows, std::uint32_t mask);
+bool free_lanes(Context* context, const Op* op, const CallSite& site, char* rows, std::uint32_t mask);
+} // namespace runtime
 // Reads device memory, generic addresses included; false where it is not mapped.
 bool read_device(Context* context, std::uint64_t address, void* to, std::size_t bytes);
 std::string read_device_string(Context* context, std::uint64_t address, std::size_t most);

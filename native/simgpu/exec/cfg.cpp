@@ -14,9 +14,10 @@ namespace {
 // Instructions that cannot run in a guarded stretch, because they end it or wait for other lanes: a guard on
 // them becomes a branch around them.
 bool stands_alone(const std::string& opcode) {
-  static const std::set<std::string_view> names = {"ret",   "exit",    "trap",      "brkpt", "call",
-                                                   "bar",   "barrier", "shfl",      "vote",  "match",
-                                                   "redux", "elect",   "nanosleep", "brx",   "activemask"};
+  static const std::set<std::string_view> names = {
+      "ret",        "exit", "trap",  "brkpt",    "call",     "bar",       "barrier",
+      "shfl",       "vote", "match", "redux",    "elect",    "nanosleep", "brx",
+      "activemask", "mma",  "wmma",  "ldmatrix", "stmatrix", "movmatrix", "mbarrier"};
   return names.count(opcode) != 0;
 }
 

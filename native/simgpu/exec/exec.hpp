@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "native/simgpu/exec/device_heap.hpp"
 #include "native/simgpu/ptx/ast.hpp"
 
 namespace aliquot::simgpu::exec {
@@ -105,6 +106,12 @@ struct CompileResult {
 // Decodes a module. `global_addresses[i]` is the device address of globals_of(module)[i].
 CompileResult compile(const ptx::Module& module, const std::vector<std::uint64_t>& global_addresses);
 
+// What compile() would refuse in the module's functions, an instruction each, with lines. Empty: nothing.
+std::vector<std::string> refusals(const ptx::Module& module);
+
+// Whether a kernel of the module may call device malloc or free, and so wants Launch::heap.
+bool uses_device_heap(const ptx::Module& module);
+
 class Program {
  public:
   virtual ~Program() = default;
@@ -124,6 +131,7 @@ struct Launch {
   std::uint32_t clock_khz = 1000000;    // %clock, %clock64
   std::uint32_t resident_blocks = 0;    // how many a card holds at once: so many may sleep; 0: by block size
   bool report_waits = false;            // run() returns Waiting; otherwise it naps until something can go on
+  DeviceHeap* heap = nullptr;           // of device malloc and free; without one malloc returns null
   std::function<void(std::string_view)> print; // device printf; may be called from several threads
 };
 

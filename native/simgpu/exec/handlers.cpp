@@ -11,6 +11,9 @@
 
 namespace aliquot::simgpu::exec {
 
+namespace isa_common {
+extern const EntryLists kAsyncEntries, kMatrixEntries, kSmallEntries, kVideoEntries;
+}
 namespace isa_baseline {
 extern const IsaTable kTable;
 }
@@ -67,10 +70,16 @@ const IsaTable& choose() {
 
 std::unordered_map<std::string_view, const Entry*> index(const IsaTable& table) {
   std::unordered_map<std::string_view, const Entry*> map;
+  auto add = [&](const EntryLists& file) {
+    for (std::size_t list = 0; list < file.count; ++list)
+      for (std::size_t i = 0; i < file.lists[list].count; ++i)
+        map.emplace(file.lists[list].entries[i].name, &file.lists[list].entries[i]);
+  };
   for (const EntryLists* file : table.files)
-    for (std::size_t list = 0; list < file->count; ++list)
-      for (std::size_t i = 0; i < file->lists[list].count; ++i)
-        map.emplace(file->lists[list].entries[i].name, &file->lists[list].entries[i]);
+    add(*file);
+  for (const EntryLists* file : {&isa_common::kAsyncEntries, &isa_common::kMatrixEntries,
+                                 &isa_common::kSmallEntries, &isa_common::kVideoEntries})
+    add(*file);
   return map;
 }
 

@@ -195,6 +195,7 @@ void Lowering::enter_function() {
                        false};
   }
   out_.local_bytes = static_cast<std::uint32_t>((local + 15) & ~std::uint64_t{15});
+  enter_stack();
   if (function_.is_entry)
     return;
   auto frame_words = [&](const ptx::Variable& variable) {
@@ -248,7 +249,7 @@ void Lowering::lower_block(std::uint32_t number, std::uint32_t next) {
       std::size_t begin = out_.ops.size();
       emit(instruction.guard.negated ? "guard.not" : "guard", {saved}, {condition});
       guarded_ = true;
-      lower_instruction(instruction, true);
+      lower_or_refuse(instruction);
       guarded_ = false;
       IrOp& end = emit("guard.end", {}, {saved});
       end.control = true;
@@ -257,7 +258,7 @@ void Lowering::lower_block(std::uint32_t number, std::uint32_t next) {
       out_.ops[begin].control = true;
       out_.ops[begin].extra = 1;
     } else {
-      lower_instruction(instruction, false);
+      lower_or_refuse(instruction);
     }
   }
   lower_end(block, number, next);
@@ -320,7 +321,20 @@ void Lowering::lower_end(const Block& block, std::uint32_t, std::uint32_t next) 
   }
 }
 
-void Lowering::lower_instruction(const Instruction& instruction, bool) {
+void Lowering::lower_or_refuse(const Instruction& instruction) {
+  if (!context_.refusals) {
+    lower_instruction(instruction);
+    return;
+  }
+  try {
+    lower_instruction(instruction);
+  } catch (const LowerError& error) {
+    context_.refusals->push_back(error.message);
+    pending_.clear();
+  }
+}
+
+void Lowering::lower_instruction(const Instruction& instruction) {
   auto found = methods().find(instruction.opcode);
   if (found == methods().end())
     refuse(instruction, "instruction is not implemented");
@@ -420,6 +434,41 @@ const std::unordered_map<std::string_view, Lowering::Method>& Lowering::methods(
       {"pmevent", &L::nothing},
       {"griddepcontrol", &L::nothing},
       {"setmaxnreg", &L::nothing},
+      {"mma", &L::mma},
+      {"wmma", &L::wmma},
+      {"ldmatrix", &L::matrix_rows},
+      {"stmatrix", &L::matrix_rows},
+      {"movmatrix", &L::matrix_rows},
+      {"mbarrier", &L::mbarrier},
+      {"mapa", &L::cluster},
+      {"getctarank", &L::cluster},
+      {"alloca", &L::stack},
+      {"stacksave", &L::stack},
+      {"stackrestore", &L::stack},
+      {"createpolicy", &L::policy},
+      {"vadd", &L::video},
+      {"vsub", &L::video},
+      {"vabsdiff", &L::video},
+      {"vmin", &L::video},
+      {"vmax", &L::video},
+      {"vshl", &L::video},
+      {"vshr", &L::video},
+      {"vmad", &L::video},
+      {"vset", &L::video},
+      {"vadd2", &L::video},
+      {"vsub2", &L::video},
+      {"vavrg2", &L::video},
+      {"vabsdiff2", &L::video},
+      {"vmin2", &L::video},
+      {"vmax2", &L::video},
+      {"vset2", &L::video},
+      {"vadd4", &L::video},
+      {"vsub4", &L::video},
+      {"vavrg4", &L::video},
+      {"vabsdiff4", &L::video},
+      {"vmin4", &L::video},
+      {"vmax4", &L::video},
+      {"vset4", &L::video},
   };
   return table;
 }

@@ -89,6 +89,7 @@ struct ModuleContext {
   std::vector<std::vector<std::uint64_t>> shared_offsets; // by function, by function-scope variable
   std::vector<std::uint64_t> dynamic_base; // by function: where extern shared starts; ~0 if callee
   std::uint32_t sites = 1;
+  std::vector<std::string>* refusals = nullptr; // takes what is not implemented; lowering then goes on
 };
 
 struct Lowered {
@@ -161,7 +162,8 @@ class Lowering {
   void lower_block(std::uint32_t number, std::uint32_t next);
   void lower_end(const Block& block, std::uint32_t number, std::uint32_t next);
   void branch(std::string_view name, std::uint32_t to, RowId condition, bool conditional);
-  void lower_instruction(const ptx::Instruction& instruction, bool guarded);
+  void lower_instruction(const ptx::Instruction& instruction);
+  void lower_or_refuse(const ptx::Instruction& instruction);
   void finish_targets();
   void require(const ptx::Instruction& instruction, std::size_t operands) const;
   void enter_function();
@@ -191,6 +193,11 @@ class Lowering {
   void copysign(const ptx::Instruction&, Modifiers&);
   RowId compare(const ptx::Instruction&, Modifiers&, std::string_view comparison, ptx::Type type, bool ftz,
                 std::size_t first);
+  void setp_pair(const ptx::Instruction&, Modifiers&, std::string_view comparison, std::string_view boolean,
+                 ptx::Type type, bool ftz);
+  RowId half_row(RowId pair, bool high);
+  void arithmetic_double_single(const ptx::Instruction&, Modifiers&);
+  RowId extreme_with_signs(const ptx::Instruction&, ptx::Type type, bool nan, RowId a, RowId b);
   RowId combine(const ptx::Instruction&, std::string_view boolean, RowId truth, const ptx::Operand& other);
 
   // lower_convert.cpp
@@ -201,6 +208,7 @@ class Lowering {
   void cvt_pack(const ptx::Instruction&, Modifiers&);
   RowId to_float(const ptx::Instruction&, RowId value, ptx::Type from, ptx::Type to, std::string_view round,
                  bool ftz);
+  bool cvt_small(const ptx::Instruction&, Modifiers&, std::string_view round, bool finite, bool relu);
   RowId to_integer(const ptx::Instruction&, RowId value, ptx::Type from, ptx::Type to,
                    std::string_view round);
   RowId clamp_integer(RowId value, ptx::Type from, ptx::Type to);
@@ -220,7 +228,11 @@ class Lowering {
   void cvta(const ptx::Instruction&, Modifiers&);
   void isspacep(const ptx::Instruction&, Modifiers&);
   void prefetch(const ptx::Instruction&, Modifiers&);
-  void cp_async(const ptx::Instruction&, Modifiers&);
+  void policy(const ptx::Instruction&, Modifiers&);
+  void atom_vector(const ptx::Instruction&, Modifiers&, std::string_view what, ptx::Type type, RowId at,
+                   bool red);
+  RowId atom_one(const ptx::Instruction&, std::string_view what, ptx::Type type, RowId at, RowId b, RowId c,
+                 RowId to);
   void fence(const ptx::Instruction&, Modifiers&);
   void nothing(const ptx::Instruction&, Modifiers&);
   ptx::Space take_space(Modifiers& modifiers);
@@ -232,6 +244,25 @@ class Lowering {
   void store_parameter(const ptx::Instruction&, const ptx::Operand& to, const std::vector<ptx::Operand>& from,
                        ptx::Type type);
   bool parameter_place(const ptx::Operand& operand, RowId& words, std::int64_t& offset);
+
+  // lower_matrix.cpp
+  void mma(const ptx::Instruction&, Modifiers&);
+  void wmma(const ptx::Instruction&, Modifiers&);
+  void matrix_rows(const ptx::Instruction&, Modifiers&);
+  RowId gather_words(const ptx::Instruction&, const ptx::Operand& operand, std::uint32_t words, bool wide);
+  void scatter_words(const ptx::Instruction&, const ptx::Operand& operand, RowId row, bool wide);
+
+  // lower_async.cpp
+  void mbarrier(const ptx::Instruction&, Modifiers&);
+  void cp_async(const ptx::Instruction&, Modifiers&);
+  void copy_bulk(const ptx::Instruction&, Modifiers&);
+  void cluster(const ptx::Instruction&, Modifiers&);
+  void enter_stack();
+  RowId stack_row();
+  void stack(const ptx::Instruction&, Modifiers&);
+
+  // lower_video.cpp
+  void video(const ptx::Instruction&, Modifiers&);
 
   // lower_control.cpp
   void bar(const ptx::Instruction&, Modifiers&);
@@ -267,6 +298,8 @@ class Lowering {
   };
   std::vector<Pending> pending_;
   RowId carry_row_ = ~0u;
+  RowId stack_row_ = ~0u; // where alloca goes on; see lower_async.cpp
+  std::uint64_t stack_end_ = 0;
   std::uint32_t weight_ = 0; // PTX instructions since the last control operation
   bool guarded_ = false;
   std::uint32_t line_ = 0;

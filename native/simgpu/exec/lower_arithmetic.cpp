@@ -17,10 +17,6 @@ bool is_float(Type type) {
 bool is_signed(Type type) {
   return type >= Type::S8 && type <= Type::S64;
 }
-bool is_short_float(Type type) {
-  return type >= Type::F16 && type <= Type::BF16x2;
-}
-
 // "b32": for operations that do not care about the sign.
 std::string bits_name(Type type) {
   return "b" + std::to_string(ptx::size_of(type) * 8);
@@ -61,6 +57,10 @@ void Lowering::arithmetic(const Instruction& in, Modifiers& modifiers) {
     emit(in.opcode + ".cc." + bits_name(type), {target(in.operands[0], kind, type), carry_row_}, {a, b});
     return;
   }
+  if (modifiers.take("f32x2")) {
+    arithmetic_double_single(in, modifiers);
+    return;
+  }
   std::string_view packed = modifiers.take_one_of({"s16x2", "u16x2"});
   if (!packed.empty()) {
     arithmetic_packed(in, modifiers, packed == "s16x2");
@@ -82,9 +82,15 @@ void Lowering::arithmetic(const Instruction& in, Modifiers& modifiers) {
     name += "." + bits_name(type);
   else
     name += "." + sign_name(type);
-  if (type == Type::None || ptx::size_of(type) == 16 || relu)
+  bool minmax = in.opcode == "min" || in.opcode == "max";
+  if (type == Type::None || ptx::size_of(type) == 16 || (relu && !(minmax && type == Type::S32)))
     refuse(in, "this form is not implemented");
   RowId a = source(in.operands[1], kind, type);
+  if (relu) {
+    RowId value = compute(name, kind, {a, source(in.operands[2], kind, type)});
+    emit("max.s32", {target(in.operands[0], kind, type)}, {value, constant(kind, 0)});
+    return;
+  }
   if (unary) {
     emit(name, {target(in.operands[0], kind, type)}, {a});
     return;
@@ -109,6 +115,51 @@ void Lowering::arithmetic_packed(const Instruction& in, Modifiers& modifiers, bo
   emit("pack.hh", {target(in.operands[0], Class::B32)}, {low, high});
 }
 
+// Two f32 in 64 bits: each half on its own.
+void Lowering::arithmetic_double_single(const Instruction& in, Modifiers& modifiers) {
+  std::string_view round = modifiers.take_one_of({"rn", "rz", "rm", "rp"});
+  bool ftz = modifiers.take("ftz");
+  std::size_t sources = in.opcode == "fma" ? 3 : 2;
+  if (in.opcode != "add" && in.opcode != "sub" && in.opcode != "mul" && in.opcode != "fma")
+    refuse(in, "this form is not implemented");
+  require(in, sources + 1);
+  std::uint64_t directed = rounding_number(round);
+  std::string name = in.opcode + (directed ? ".rnd" : "") + (ftz && !directed ? ".ftz.f32" : ".f32");
+  std::vector<RowId> halves[2];
+  for (std::size_t i = 1; i <= sources; ++i) {
+    RowId pair = source(in.operands[i], Class::B64);
+    for (int high = 0; high < 2; ++high) {
+      RowId half = compute(high ? "high.x.w" : "narrow.x.w", Class::B32, {pair});
+      halves[high].push_back(ftz && directed ? compute("flush.f32", Class::B32, {half}) : half);
+    }
+  }
+  RowId results[2];
+  for (int high = 0; high < 2; ++high) {
+    results[high] = new_row(Class::B32);
+    emit_list(name, {results[high]}, halves[high], directed);
+    if (ftz && directed)
+      results[high] = compute("flush.f32", Class::B32, {results[high]});
+  }
+  emit("pack.ww", {target(in.operands[0], Class::B64)}, {results[0], results[1]});
+}
+
+RowId Lowering::half_row(RowId pair, bool high) {
+  return compute(high ? "high.w.h" : "narrow.w.h", Class::B16, {pair});
+}
+
+// min and max with .xorsign.abs for the types and the .NaN that have no vector form.
+RowId Lowering::extreme_with_signs(const Instruction& in, Type type, bool nan, RowId a, RowId b) {
+  std::uint64_t imm = (in.opcode == "max" ? 1 : 0) | (nan ? 2 : 0);
+  if (type == Type::F32)
+    return compute("xorsign.f32", Class::B32, {a, b}, imm);
+  const char* name = type == Type::F16 || type == Type::F16x2 ? "xorsign.f16" : "xorsign.bf16";
+  if (type == Type::F16 || type == Type::BF16)
+    return compute(name, Class::B16, {a, b}, imm);
+  RowId low = compute(name, Class::B16, {half_row(a, false), half_row(b, false)}, imm);
+  RowId high = compute(name, Class::B16, {half_row(a, true), half_row(b, true)}, imm);
+  return compute("pack.hh", Class::B32, {low, high});
+}
+
 void Lowering::arithmetic_float(const Instruction& in, Modifiers& modifiers, Type type) {
   Class kind = class_of(type);
   std::string_view round = modifiers.take_one_of({"rn", "rz", "rm", "rp", "approx", "full"});
@@ -126,17 +177,24 @@ void Lowering::arithmetic_float(const Instruction& in, Modifiers& modifiers, Typ
 
   std::string suffix = std::string(ptx::name_of(type));
   std::string base = in.opcode == "mad" ? "fma" : in.opcode;
-  bool single = type == Type::F32, short_float = is_short_float(type);
+  bool single = type == Type::F32;
   if (type == Type::TF32)
     refuse(in, "type is not implemented");
   bool ftz_inside = ftz && single && !directed && base != "tanh";
   std::string name = base + (directed ? ".rnd" : "");
   if (minmax)
-    name += modifiers.take("xorsign.abs") || (modifiers.take("xorsign") && modifiers.take("abs")) ? ".xorsign"
-            : modifiers.take("NaN")                                                               ? ".nan"
-                                                                                                  : "";
+    name += modifiers.take("xorsign") && modifiers.take("abs") ? ".xorsign"
+            : modifiers.take("NaN")                            ? ".nan"
+                                                               : "";
+  // with .NaN, and for short types, there is no row form
+  bool nan = minmax && modifiers.take("NaN"), by_sign = name.ends_with(".xorsign") && (nan || !single);
+  if (by_sign && (type == Type::F64 || sources != 2))
+    refuse(in, "this form is not implemented");
   name += (ftz_inside ? ".ftz." : ".") + suffix;
-  bool flush = ftz && !ftz_inside && (single || type == Type::F16 || type == Type::F16x2);
+  bool flush =
+      ftz &&
+      ((!ftz_inside && (single || type == Type::F16 || type == Type::F16x2 || base == "ex2")) || by_sign);
+  flush &= type != Type::F64;
   std::string flush_name = "flush." + suffix;
 
   std::vector<RowId> from;
@@ -145,6 +203,12 @@ void Lowering::arithmetic_float(const Instruction& in, Modifiers& modifiers, Typ
     from.push_back(flush ? compute(flush_name, kind, {row}) : row);
   }
   RowId to = target(in.operands[0], kind, type);
+  if (by_sign) {
+    RowId value = extreme_with_signs(in, type, nan, from[0], from[1]);
+    out_.ops.back().rows[0] = to;
+    (void)value;
+    return;
+  }
   if (minmax && sources == 3) {
     RowId first = compute(name, kind, {from[0], from[1]});
     emit(name, {to}, {first, from[2]});
@@ -160,7 +224,6 @@ void Lowering::arithmetic_float(const Instruction& in, Modifiers& modifiers, Typ
   }
   if (flush)
     emit(flush_name, {to}, {value});
-  (void)short_float;
 }
 
 void Lowering::carry(const Instruction& in, Modifiers& modifiers) {
@@ -180,6 +243,10 @@ void Lowering::carry(const Instruction& in, Modifiers& modifiers) {
 
 // mul, mad and madc in all their widths.
 void Lowering::multiply(const Instruction& in, Modifiers& modifiers) {
+  if (modifiers.take("f32x2")) {
+    arithmetic_double_single(in, modifiers);
+    return;
+  }
   bool add = in.opcode != "mul", in_carry = in.opcode == "madc", out_carry = add && modifiers.take("cc");
   std::string_view part = modifiers.take_one_of({"lo", "hi", "wide"});
   Type type = type_of(in, modifiers);
@@ -334,14 +401,23 @@ void Lowering::permute(const Instruction& in, Modifiers& modifiers) {
 
 void Lowering::lop3(const Instruction& in, Modifiers& modifiers) {
   type_of(in, modifiers);
-  if (modifiers.take_any({"and", "or"}))
-    refuse(in, "lop3 with a predicate is not implemented");
-  require(in, 5);
+  std::string_view boolean = modifiers.take_one_of({"and", "or"});
+  require(in, boolean.empty() ? 5 : 6);
   if (in.operands[4].kind != ptx::OperandKind::Immediate)
     reject(in.position.line, "lop3 wants an immediate table");
   RowId a = source(in.operands[1], Class::B32), b = source(in.operands[2], Class::B32),
         c = source(in.operands[3], Class::B32);
-  emit("lop3.b32", {target(in.operands[0], Class::B32)}, {a, b, c}, in.operands[4].imm.bits & 0xFF);
+  const Operand& to = in.operands[0];
+  RowId value = boolean.empty() ? target(to, Class::B32) : new_row(Class::B32);
+  emit("lop3.b32", {value}, {a, b, c}, in.operands[4].imm.bits & 0xFF);
+  if (boolean.empty())
+    return;
+  if (!to.paired || to.items.empty())
+    reject(in.position.line, "lop3 with a boolean operator wants a predicate to write");
+  RowId truth = combine(in, boolean, compute("nonzero.b32", Class::Pred, {value}), in.operands[5]);
+  emit("mov.pred", {target(to.items[0], Class::Pred)}, {truth});
+  if (to.kind != ptx::OperandKind::Sink)
+    emit("mov.b32", {target(to, Class::B32)}, {value});
 }
 
 void Lowering::funnel(const Instruction& in, Modifiers& modifiers) {
@@ -404,9 +480,11 @@ void Lowering::setp(const Instruction& in, Modifiers& modifiers) {
   std::string_view boolean = modifiers.take_one_of({"and", "or", "xor"});
   bool ftz = modifiers.take("ftz");
   Type type = type_of(in, modifiers);
-  if (type == Type::F16x2 || type == Type::BF16x2)
-    refuse(in, "packed comparison is not implemented");
   require(in, boolean.empty() ? 3 : 4);
+  if (type == Type::F16x2 || type == Type::BF16x2) {
+    setp_pair(in, modifiers, comparison, boolean, type, ftz);
+    return;
+  }
   RowId truth = compare(in, modifiers, comparison, type, ftz, 1);
   const Operand& to = in.operands[0];
   if (to.paired) {
@@ -424,14 +502,55 @@ void Lowering::setp(const Instruction& in, Modifiers& modifiers) {
   out_.ops.back().rows[0] = target(to, Class::Pred);
 }
 
+// Two comparisons: that of the low halves to p, that of the high halves to q.
+void Lowering::setp_pair(const Instruction& in, Modifiers&, std::string_view comparison,
+                         std::string_view boolean, Type type, bool ftz) {
+  bool half = type == Type::F16x2;
+  RowId a = source(in.operands[1], Class::B32), b = source(in.operands[2], Class::B32);
+  if (ftz && half) {
+    a = compute("flush.f16x2", Class::B32, {a});
+    b = compute("flush.f16x2", Class::B32, {b});
+  }
+  std::string name = "setp." + std::string(comparison) + (half ? ".f16" : ".bf16");
+  RowId truth[2];
+  for (int high = 0; high < 2; ++high) {
+    truth[high] = compute(name, Class::Pred, {half_row(a, high), half_row(b, high)});
+    if (!boolean.empty())
+      truth[high] = combine(in, boolean, truth[high], in.operands[3]);
+  }
+  const Operand& to = in.operands[0];
+  if (to.paired)
+    emit("mov.pred", {target(to.items[0], Class::Pred)}, {truth[1]});
+  emit("mov.pred", {target(to, Class::Pred)}, {truth[0]});
+}
+
 void Lowering::set(const Instruction& in, Modifiers& modifiers) {
   std::string_view comparison = modifiers.take_one_of(kComparisons);
   std::string_view boolean = modifiers.take_one_of({"and", "or", "xor"});
   bool ftz = modifiers.take("ftz");
   Type to = type_of(in, modifiers), from = type_of(in, modifiers);
   require(in, boolean.empty() ? 3 : 4);
-  if (to == Type::F16x2 || to == Type::BF16x2 || from == Type::F16x2 || from == Type::BF16x2)
-    refuse(in, "packed comparison is not implemented");
+  if (from == Type::F16x2 || from == Type::BF16x2) {
+    RowId truth[2];
+    bool half = from == Type::F16x2;
+    RowId a = source(in.operands[1], Class::B32), b = source(in.operands[2], Class::B32);
+    if (ftz && half) {
+      a = compute("flush.f16x2", Class::B32, {a});
+      b = compute("flush.f16x2", Class::B32, {b});
+    }
+    std::string name = "setp." + std::string(comparison) + (half ? ".f16" : ".bf16");
+    for (int high = 0; high < 2; ++high) {
+      truth[high] = compute(name, Class::Pred, {half_row(a, high), half_row(b, high)});
+      if (!boolean.empty())
+        truth[high] = combine(in, boolean, truth[high], in.operands[3]);
+    }
+    RowId yes = constant(Class::B16, to == Type::F16x2 ? 0x3C00 : to == Type::BF16x2 ? 0x3F80 : 0xFFFF);
+    RowId no = constant(Class::B16, 0);
+    RowId low = compute("selp.b16", Class::B16, {yes, no, truth[0]}),
+          high = compute("selp.b16", Class::B16, {yes, no, truth[1]});
+    emit("pack.hh", {target(in.operands[0], Class::B32)}, {low, high});
+    return;
+  }
   RowId truth = compare(in, modifiers, comparison, from, ftz, 1);
   if (!boolean.empty())
     truth = combine(in, boolean, truth, in.operands[3]);

@@ -115,12 +115,21 @@ void Lowering::redux(const Instruction& in, Modifiers& modifiers) {
   std::string_view what = modifiers.take_one_of({"add", "min", "max", "and", "or", "xor"});
   Type type = modifiers.take_type();
   require(in, 3);
+  RowId a = source(in.operands[1], Class::B32, type), members = source(in.operands[2], Class::B32);
+  if (type == Type::F32) {
+    if (what != "min" && what != "max")
+      refuse(in, "type is not implemented");
+    bool absolute = modifiers.take("abs"), nan = modifiers.take("NaN");
+    if (absolute)
+      a = compute("abs.f32", Class::B32, {a});
+    emit("redux." + std::string(what) + ".f32", {target(in.operands[0], Class::B32)}, {a, members}, nan);
+    return;
+  }
   if (type != Type::U32 && type != Type::S32 && type != Type::B32)
     refuse(in, "type is not implemented");
   bool ordered = what == "min" || what == "max";
   std::string name =
       "redux." + std::string(what) + (ordered ? (type == Type::S32 ? ".s32" : ".u32") : ".b32");
-  RowId a = source(in.operands[1], Class::B32), members = source(in.operands[2], Class::B32);
   emit(name, {target(in.operands[0], Class::B32)}, {a, members});
 }
 
@@ -237,6 +246,8 @@ void Lowering::call(const Instruction& in, Modifiers& modifiers) {
     } else {
       site.system = function.name == "vprintf"        ? SystemFunction::Vprintf
                     : function.name == "__assertfail" ? SystemFunction::AssertFail
+                    : function.name == "malloc"       ? SystemFunction::Malloc
+                    : function.name == "free"         ? SystemFunction::Free
                                                       : SystemFunction::None;
       if (site.system == SystemFunction::None)
         refuse(in, "device runtime function " + function.name + " is not implemented");
@@ -246,10 +257,18 @@ void Lowering::call(const Instruction& in, Modifiers& modifiers) {
     const ptx::Label* prototype = nullptr;
     if (at < in.operands.size() && in.operands[at].kind == OperandKind::Label)
       prototype = &function_.labels[in.operands[at].index];
-    if (!prototype || prototype->kind != ptx::Label::Kind::CallPrototype)
+    if (prototype && prototype->kind == ptx::Label::Kind::CallTargets && !prototype->targets.empty() &&
+        module_.symbols[prototype->targets[0]].kind == ptx::Symbol::Kind::Function) {
+      // all targets have one signature (PTX ISA, .calltargets)
+      const ptx::Function& first = module_.functions[module_.symbols[prototype->targets[0]].index];
+      formal_parameters = &first.parameters;
+      formal_returns = &first.returns;
+    } else if (prototype && prototype->kind == ptx::Label::Kind::CallPrototype) {
+      formal_parameters = &prototype->prototype_parameters;
+      formal_returns = &prototype->prototype_returns;
+    } else {
       refuse(in, "indirect call without a prototype is not implemented");
-    formal_parameters = &prototype->prototype_parameters;
-    formal_returns = &prototype->prototype_returns;
+    }
     name = "call.indirect";
   }
 

@@ -1,7 +1,9 @@
 // mov, cvt and cvt.pack: composed of steps that widen, clamp, convert and narrow rows.
+#include <algorithm>
 #include <string>
 
 #include "native/simgpu/exec/lower.hpp"
+#include "native/simgpu/exec/numbers.hpp"
 
 namespace aliquot::simgpu::exec {
 
@@ -27,6 +29,13 @@ std::string sign_name(Type type) {
 
 std::uint64_t rounding_number(std::string_view round) {
   return round == "rz" ? 1 : round == "rm" ? 2 : round == "rp" ? 3 : 0;
+}
+
+// The immediate of "encode" (ops_small.cpp).
+std::uint64_t encoding(Small format, std::string_view round, bool finite, bool relu) {
+  std::uint64_t how = round == "rna" ? 4 : rounding_number(round);
+  return static_cast<std::uint64_t>(format) | how << 8 | std::uint64_t{finite} << 16 |
+         std::uint64_t{relu} << 17;
 }
 
 Class half_of(Class kind) {
@@ -153,8 +162,9 @@ RowId Lowering::to_float(const Instruction& in, RowId value, Type from, Type to,
     // way
     bool brief = to == Type::F16 || to == Type::BF16;
     Type middle = brief ? Type::F64 : to;
-    std::string name = "cvt." + std::string(directed && !brief ? "rnd." : "") +
-                       std::string(ptx::name_of(middle)) + "." + sign_name(wide);
+    std::string name = "cvt." + std::string(brief && bits_of(wide) == 64 ? "odd." : "") +
+                       std::string(directed && !brief ? "rnd." : "") + std::string(ptx::name_of(middle)) +
+                       "." + sign_name(wide);
     value = compute(name, class_of(middle), {value}, rounding_number(round));
     return brief ? to_float(in, value, Type::F64, to, round, false) : value;
   }
@@ -166,11 +176,12 @@ RowId Lowering::to_float(const Instruction& in, RowId value, Type from, Type to,
     value = compute("cvt.f32." + std::string(ptx::name_of(from)), Class::B32, {value});
     return to == Type::F32 ? value : to_float(in, value, Type::F32, to, round, false);
   }
+  if ((to == Type::F16 || to == Type::BF16) && (round == "rm" || round == "rp"))
+    return compute(from == Type::F64 ? "encode.h.f64" : "encode.h.f32", Class::B16, {value},
+                   encoding(to == Type::F16 ? Small::F16 : Small::BF16, round, false, false));
   if (to == Type::F16 || to == Type::BF16) {
     if (from == Type::F64)
       value = compute("cvt.odd.f32.f64", Class::B32, {value});
-    if (round == "rm" || round == "rp")
-      refuse(in, "this rounding is not implemented");
     return compute("cvt." + std::string(round == "rz" ? "rz." : "") + std::string(ptx::name_of(to)) + ".f32",
                    Class::B16, {value});
   }
@@ -208,6 +219,9 @@ void Lowering::cvt(const Instruction& in, Modifiers& modifiers) {
   std::string_view integral = modifiers.take_one_of({"rni", "rzi", "rmi", "rpi"});
   std::string_view round = modifiers.take_one_of({"rn", "rz", "rm", "rp", "rna"});
   bool ftz = modifiers.take("ftz"), saturate = modifiers.take("sat"), relu = modifiers.take("relu");
+  bool finite = modifiers.take("satfinite");
+  if (cvt_small(in, modifiers, round, finite, relu))
+    return;
   Type to = modifiers.take_type(), from = modifiers.take_type();
   if ((to == Type::F16x2 || to == Type::BF16x2) && from == Type::F32) {
     require(in, 3); // the first source goes to the upper half
@@ -250,6 +264,96 @@ void Lowering::cvt(const Instruction& in, Modifiers& modifiers) {
     value = convert_integer(value, from, to);
   }
   assign(in.operands[0], value, class_of(to), to);
+}
+
+namespace {
+
+struct SmallName {
+  std::string_view name;
+  Small format;
+};
+// Formats that exist in registers as pairs only.
+constexpr SmallName kPairs[] = {{"e4m3x2", Small::E4M3}, {"e5m2x2", Small::E5M2}, {"e2m3x2", Small::E2M3},
+                                {"e3m2x2", Small::E3M2}, {"e2m1x2", Small::E2M1}, {"ue8m0x2", Small::UE8M0}};
+
+const SmallName* take_pair(Modifiers& modifiers) {
+  for (const SmallName& pair : kPairs)
+    if (modifiers.take(pair.name))
+      return &pair;
+  return nullptr;
+}
+
+} // namespace
+
+// Conversions of pairs of 8-bit and smaller numbers; and those to 16 bits and tf32 with .satfinite, or to
+// tf32 in other roundings than .rna. False: none of these.
+bool Lowering::cvt_small(const Instruction& in, Modifiers& modifiers, std::string_view round, bool finite,
+                         bool relu) {
+  const SmallName* pair = take_pair(modifiers);
+  if (!pair) {
+    Modifiers look = modifiers;
+    Type to = look.take_type(), from = look.take_type();
+    bool tf32 = to == Type::TF32 && (finite || relu || round != "rna");
+    if (from != Type::F32 || !(finite || tf32))
+      return false;
+    modifiers = look;
+    bool two = to == Type::F16x2 || to == Type::BF16x2;
+    require(in, two ? 3 : 2);
+    Small format = to == Type::TF32                         ? Small::TF32
+                   : to == Type::F16 || to == Type::F16x2   ? Small::F16
+                   : to == Type::BF16 || to == Type::BF16x2 ? Small::BF16
+                                                            : Small::E4M3;
+    if (format == Small::E4M3)
+      refuse(in, "this form is not implemented");
+    bool wide = to == Type::TF32;
+    auto convert = [&](const Operand& operand) {
+      return compute(wide ? "encode.f32" : "encode.h.f32", wide ? Class::B32 : Class::B16,
+                     {source(operand, Class::B32, from)}, encoding(format, round, finite, relu));
+    };
+    RowId first = convert(in.operands[1]);
+    if (two)
+      emit("pack.hh", {target(in.operands[0], Class::B32)}, {convert(in.operands[2]), first});
+    else
+      assign(in.operands[0], first, class_of_row(first), to);
+    return true;
+  }
+  bool nibbles = pair->format == Small::E2M1;
+  Type other = modifiers.take_type();
+  bool to_pair = std::find(in.modifiers.begin(), in.modifiers.end(), std::string(pair->name)) <
+                 std::find(in.modifiers.begin(), in.modifiers.end(), std::string(ptx::name_of(other)));
+  bool brain = other == Type::BF16x2;
+  if (other != Type::F16x2 && !brain && !(to_pair && other == Type::F32))
+    refuse(in, "cvt between these types is not implemented");
+  const char* half_to_f32 = brain ? "cvt.f32.bf16" : "cvt.f32.f16";
+  if (to_pair) {
+    bool from_single = other == Type::F32;
+    require(in, from_single ? 3 : 2);
+    std::uint64_t imm = encoding(pair->format, round, finite, relu);
+    auto code = [&](bool high) {
+      RowId value = from_single ? source(in.operands[high ? 1 : 2], Class::B32, Type::F32)
+                                : compute(half_to_f32, Class::B32,
+                                          {half_row(source(in.operands[1], Class::B32), high)});
+      return compute("encode.h.f32", Class::B16, {value}, imm);
+    };
+    RowId low = code(false), high = code(true);
+    RowId both = compute(nibbles ? "pack.nibbles" : "pack.bb", Class::B16, {low, high});
+    assign(in.operands[0], both, Class::B16);
+    return true;
+  }
+  require(in, 2);
+  RowId codes = source(in.operands[1], Class::B16);
+  RowId mask = constant(Class::B16, nibbles ? 15 : 0xFF);
+  auto value = [&](bool high) {
+    RowId code =
+        high ? compute("shr.u16", Class::B16, {codes, constant(Class::B32, nibbles ? 4 : 8)}) : codes;
+    RowId wide = compute("decode", Class::B32, {compute("and.b16", Class::B16, {code, mask})},
+                         static_cast<std::uint64_t>(pair->format));
+    RowId half = compute(brain ? "cvt.bf16.f32" : "cvt.f16.f32", Class::B16, {wide});
+    return relu ? compute(brain ? "relu.bf16" : "relu.f16", Class::B16, {half}) : half;
+  };
+  RowId low = value(false), high = value(true);
+  emit("pack.hh", {target(in.operands[0], Class::B32)}, {low, high});
+  return true;
 }
 
 // cvt.pack.sat.ctype.s32 d, a, b{, c}: two clamped values, below what c holds.

@@ -305,38 +305,75 @@ void Lowering::st(const Instruction& in, Modifiers& modifiers) {
 
 // --- Atomics ---
 
+// One access: the name of the operation that changes memory at `at` by `b` (and `c`).
+RowId Lowering::atom_one(const Instruction& in, std::string_view what, Type type, RowId at, RowId b, RowId c,
+                         RowId to) {
+  std::string name = "atom." + std::string(what) + ".";
+  bool extreme = what == "min" || what == "max", ordered = extreme || what == "inc" || what == "dec";
+  bool is_float = type >= Type::F16 && type <= Type::F64;
+  std::string width = std::to_string(ptx::size_of(type) * 8);
+  bool brief = type >= Type::F16 && type <= Type::BF16x2;
+  if (is_float && what == "add" && type != Type::TF32) {
+    name += ptx::name_of(type);
+  } else if (brief && extreme) {
+    emit("atom.extreme." + std::string(ptx::name_of(type)), {to}, {at, b}, what == "max");
+    return to;
+  } else if (ordered && !is_float) {
+    name += (is_signed(type) ? "s" : "u") + width;
+  } else if (is_float && what != "exch" && what != "cas") {
+    refuse(in, "this form is not implemented");
+  } else {
+    name += "b" + width;
+  }
+  if (what == "cas")
+    emit(name, {to}, {at, b, c}).extra = context_.sites++;
+  else
+    emit(name, {to}, {at, b}).extra = context_.sites++;
+  return to;
+}
+
+// A vector is as many accesses, each atomic for itself (PTX ISA, atom).
+void Lowering::atom_vector(const Instruction& in, Modifiers&, std::string_view what, Type type, RowId at,
+                           bool red) {
+  const Operand& values = in.operands[red ? 1 : 2];
+  Class kind = class_of(type);
+  if (values.kind != OperandKind::Vector || (what != "add" && what != "min" && what != "max"))
+    refuse(in, "this form is not implemented");
+  std::vector<Operand> results = red ? std::vector<Operand>{} : lanes_of(in.operands[0]);
+  if (!red && results.size() != values.items.size())
+    reject(in.position.line, "vectors of different lengths");
+  std::vector<RowId> sources;
+  for (const Operand& item : values.items)
+    sources.push_back(source(item, kind, type));
+  for (std::size_t i = 0; i < sources.size(); ++i) {
+    RowId place = i ? compute("add.b64", Class::B64, {at, constant(Class::B64, i * ptx::size_of(type))}) : at;
+    atom_one(in, what, type, place, sources[i], 0, red ? new_row(kind) : target(results[i], kind, type));
+  }
+}
+
 void Lowering::atom(const Instruction& in, Modifiers& modifiers) {
   bool red = in.opcode == "red", spins = false;
+  if (modifiers.take("async"))
+    refuse(in, "this form is not implemented");
   Space space = take_space(modifiers);
   std::string_view what =
       modifiers.take_one_of({"add", "min", "max", "and", "or", "xor", "inc", "dec", "exch", "cas"});
   skip_hints(modifiers, spins);
   std::string_view vector = modifiers.take_one_of({"v2", "v4", "v8"});
   Type type = modifiers.take_type();
-  if (!vector.empty() || ptx::size_of(type) == 0 || ptx::size_of(type) == 16 || what.empty())
+  if (ptx::size_of(type) == 0 || what.empty() || type == Type::Pred)
     refuse(in, "this form is not implemented");
   std::size_t first = red ? 0 : 1;
   require(in, first + (what == "cas" ? 3 : 2));
   Class kind = class_of(type);
   RowId at = generic_address(in, in.operands[first], space);
+  if (!vector.empty()) {
+    atom_vector(in, modifiers, what, type, at, red);
+    return;
+  }
   RowId b = source(in.operands[first + 1], kind, type);
-  std::string name = "atom." + std::string(what) + ".";
-  bool ordered = what == "min" || what == "max" || what == "inc" || what == "dec";
-  bool is_float = type >= Type::F16 && type <= Type::F64;
-  std::string width = std::to_string(ptx::size_of(type) * 8);
-  if (is_float && what == "add")
-    name += ptx::name_of(type);
-  else if (ordered && !is_float)
-    name += (is_signed(type) ? "s" : "u") + width;
-  else if (ordered)
-    refuse(in, "this form is not implemented");
-  else
-    name += "b" + width;
-  RowId to = red ? new_row(kind) : target(in.operands[0], kind, type);
-  if (what == "cas")
-    emit(name, {to}, {at, b, source(in.operands[first + 2], kind, type)}).extra = context_.sites++;
-  else
-    emit(name, {to}, {at, b}).extra = context_.sites++;
+  RowId c = what == "cas" ? source(in.operands[first + 2], kind, type) : 0;
+  atom_one(in, what, type, at, b, c, red ? new_row(kind) : target(in.operands[0], kind, type));
 }
 
 // --- Address spaces ---
@@ -360,55 +397,60 @@ void Lowering::cvta(const Instruction& in, Modifiers& modifiers) {
   emit("add.b64", {target(in.operands[0], Class::B64)}, {value, add});
 }
 
+// Constants lie in device memory: an address is one of them if it is inside a .const variable of the module.
 void Lowering::isspacep(const Instruction& in, Modifiers& modifiers) {
   Space space = take_space(modifiers);
+  if (space == Space::None && modifiers.take("param::entry"))
+    space = Space::Param;
   require(in, 2);
-  emit("isspacep", {target(in.operands[0], Class::Pred)}, {source(in.operands[1], Class::B64)},
-       window_of(space) >> 48);
+  RowId address = source(in.operands[1], Class::B64);
+  RowId constants = constant(Class::Pred, 0);
+  for (std::size_t i = 0; i < module_.variables.size(); ++i) {
+    const ptx::Variable& variable = module_.variables[i];
+    if (variable.space != Space::Const || (space != Space::Const && space != Space::Global))
+      continue;
+    RowId offset =
+        compute("add.b64", Class::B64, {address, constant(Class::B64, 0 - context_.variable_addresses[i])});
+    RowId inside = compute("setp.lt.u64", Class::Pred, {offset, constant(Class::B64, variable.size)});
+    constants = compute("or.pred", Class::Pred, {constants, inside});
+  }
+  RowId to = target(in.operands[0], Class::Pred);
+  if (space == Space::Const) {
+    emit("mov.pred", {to}, {constants});
+    return;
+  }
+  RowId there = compute("isspacep", Class::Pred, {address}, window_of(space) >> 48);
+  emit("and.pred", {to}, {there, compute("not.pred", Class::Pred, {constants})});
 }
 
 void Lowering::prefetch(const Instruction&, Modifiers& modifiers) {
   bool spins = false;
   take_space(modifiers);
+  modifiers.skip_prefix("tensormap");
   skip_hints(modifiers, spins);
   modifiers.take_any({"L1", "L2", "tensormap"});
 }
 
-// cp.async moves at once: commit_group and wait_group then have nothing to wait for.
-void Lowering::cp_async(const Instruction& in, Modifiers& modifiers) {
-  if (!modifiers.take("async"))
-    refuse(in, "instruction is not implemented");
-  if (modifiers.take_any({"commit_group", "wait_group", "wait_all"}))
-    return;
+// Cache policies mean nothing here; a program only passes them on.
+void Lowering::policy(const Instruction& in, Modifiers& modifiers) {
   bool spins = false;
-  bool to_shared = modifiers.take_any({"shared::cta", "shared::cluster", "shared"});
-  if (!to_shared || !modifiers.take("global"))
-    refuse(in, "this form is not implemented");
+  modifiers.take_any({"fractional", "range", "cvt"});
+  take_space(modifiers);
   skip_hints(modifiers, spins);
-  require(in, 3);
-  RowId to = generic_address(in, in.operands[0], Space::Shared);
-  RowId from = generic_address(in, in.operands[1], Space::Global);
-  if (in.operands[2].kind != OperandKind::Immediate)
-    reject(in.position.line, "cp.async wants an immediate size");
-  std::uint64_t bytes = in.operands[2].imm.bits;
-  if (bytes != 4 && bytes != 8 && bytes != 16)
-    reject(in.position.line, "cp.async moves 4, 8 or 16 bytes");
-  RowId wanted = constant(Class::B32, bytes);
-  if (in.operands.size() > 3) {
-    if (in.operands[3].kind == OperandKind::Register &&
-        class_of(function_.registers[in.operands[3].index].type) == Class::Pred)
-      wanted = compute("selp.b32", Class::B32, {constant(Class::B32, 0), wanted, predicate(in.operands[3])});
-    else
-      wanted = source(in.operands[3], Class::B32, Type::U32);
-  }
-  emit("cp.async", {}, {to, from, wanted}, bytes).extra = context_.sites++;
+  modifiers.skip_prefix("L2");
+  modifiers.take_type();
+  require(in, 1);
+  assign(in.operands[0], constant(Class::B64, 0), Class::B64, Type::B64);
 }
 
 void Lowering::fence(const Instruction&, Modifiers& modifiers) {
   while (modifiers.take_any({"sc", "acq_rel", "acquire", "release", "cta", "cluster", "gpu", "gl", "sys",
                              "proxy", "async", "alias", "mbarrier_init", "global", "shared::cta",
-                             "shared::cluster"})) {
+                             "shared::cluster", "async.global", "shared"})) {
   }
+  modifiers.skip_prefix("tensormap");
+  modifiers.skip_prefix("async::");
+  modifiers.skip_prefix("sync_restrict::");
   emit("fence", {}, {});
 }
 

@@ -223,7 +223,13 @@ void system_call(Context* context, const Op* op, char* rows, std::uint32_t mask)
     context->op = nullptr;
     return;
   }
-  if (site.arguments.size() >= 2)
+  if (site.system == SystemFunction::Free && !free_lanes(context, op, site, rows, mask)) {
+    context->op = nullptr;
+    return;
+  }
+  if (site.system == SystemFunction::Malloc)
+    malloc_lanes(context, site, rows, mask);
+  if (site.system == SystemFunction::Vprintf && site.arguments.size() >= 2)
     print_lanes(context, site, rows, mask);
   context->op = op + 1;
   context->rows = rows;

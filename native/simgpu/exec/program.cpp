@@ -40,11 +40,23 @@ class Compiler {
     context_.module = &module;
   }
 
+  std::vector<std::string> refusals() {
+    std::vector<std::string> found;
+    prepare();
+    context_.refusals = &found;
+    for (std::uint32_t i = 0; i < module_.functions.size(); ++i) {
+      try {
+        if (module_.functions[i].has_body)
+          Lowering(context_, i).run();
+      } catch (const LowerError& error) {
+        found.push_back("function " + module_.functions[i].name + ", " + error.message);
+      }
+    }
+    return found;
+  }
+
   std::shared_ptr<const Program> run() {
-    place_globals();
-    for (std::uint32_t i = 0; i < module_.functions.size(); ++i)
-      find_references(i);
-    place_shared();
+    prepare();
     for (std::uint32_t i = 0; i < module_.functions.size(); ++i) {
       program_->functions.push_back(std::make_unique<Function>());
       program_->functions[i]->index = i;
@@ -68,6 +80,13 @@ class Compiler {
   }
 
  private:
+  void prepare() {
+    place_globals();
+    for (std::uint32_t i = 0; i < module_.functions.size(); ++i)
+      find_references(i);
+    place_shared();
+  }
+
   void place_globals() {
     context_.variable_addresses.assign(module_.variables.size(), 0);
     std::size_t next = 0;
@@ -385,6 +404,15 @@ std::vector<GlobalInfo> globals_of(const ptx::Module& module) {
       globals.push_back({variable.name, variable.size, std::max(variable.alignment, 1u),
                          variable.space == Space::Const, variable.linkage != ptx::Linkage::Internal});
   return globals;
+}
+
+std::vector<std::string> refusals(const ptx::Module& module) {
+  std::vector<std::uint64_t> addresses(globals_of(module).size(), 0);
+  try {
+    return Compiler(module, addresses).refusals();
+  } catch (const LowerError& error) {
+    return {error.message};
+  }
 }
 
 CompileResult compile(const ptx::Module& module, const std::vector<std::uint64_t>& global_addresses) {

@@ -88,7 +88,7 @@ struct Function {
   std::uint32_t index = 0;
 };
 
-enum class SystemFunction : std::uint8_t { None, Vprintf, AssertFail };
+enum class SystemFunction : std::uint8_t { None, Vprintf, AssertFail, Malloc, Free };
 
 struct CallSite {
   const Function* callee = nullptr; // null: indirect, or a system function

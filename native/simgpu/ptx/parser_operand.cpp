@@ -76,7 +76,7 @@ int component(std::string_view word) {
 
 // Byte and half-word selectors of the video instructions: ".b0", ".h1", ".b3210", ".h10".
 bool is_selector(std::string_view word) {
-  return (word.size() == 2 || word.size() == 3 || word.size() == 5) && (word[0] == 'b' || word[0] == 'h') &&
+  return word.size() >= 2 && word.size() <= 5 && (word[0] == 'b' || word[0] == 'h') &&
          std::all_of(word.begin() + 1, word.end(), [](char c) { return c >= '0' && c <= '7'; });
 }
 

@@ -9,6 +9,8 @@
 //   out:FILE:N   a buffer of N zero bytes, written to FILE  zero:N       a buffer of N zero bytes
 // Prints one JSON line: fault, message, seconds, cpu_seconds, lane_instructions, isa. --budget-ms stops and
 // resumes the run every N milliseconds.
+//
+//   exec-run --refusals FILE.ptx...      prints every instruction that is not implemented, with its file
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -253,9 +255,30 @@ std::string escaped(const std::string& text) {
   return out;
 }
 
+int list_refusals(int count, char** words) {
+  int found = 0;
+  for (int i = 2; i < count; ++i) {
+    std::vector<char> text = read_file(words[i]);
+    ptx::Module module;
+    ptx::ParseError error;
+    if (!ptx::parse({text.data(), text.size()}, module, error)) {
+      std::printf("%s: line %u: %s\n", words[i], error.position.line, error.message.c_str());
+      ++found;
+      continue;
+    }
+    for (const std::string& refusal : exec::refusals(module)) {
+      std::printf("%s: %s\n", words[i], refusal.c_str());
+      ++found;
+    }
+  }
+  return found ? 1 : 0;
+}
+
 } // namespace
 
 int main(int count, char** words) {
+  if (count > 2 && std::string(words[1]) == "--refusals")
+    return list_refusals(count, words);
   Options o = options_of(count, words);
   std::vector<char> text = read_file(o.file);
   ptx::Module module;
