@@ -2,11 +2,41 @@
 
 #include "native/simgpu/driver/core/executor.hpp"
 #include "native/simgpu/driver/core/host_memory.hpp"
+#include "native/simgpu/driver/entry.hpp"
 
 namespace aliquot::simgpu::driver {
 
+namespace {
+
+// What is mapped at reserved addresses: as many mappings side by side as it takes, each of which the card
+// (or, for memory of the host, anybody) may read and, where asked for, write.
+CUresult resolve_mapped(Driver& driver, std::uint64_t address, std::size_t bytes, bool writes,
+                        Endpoint& endpoint) {
+  ContextPtr
+      context; // none where a graph's node is made ready on a thread of ours: then the memory's own card
+  current_context_even_if_failed(context);
+  std::size_t covered = 0;
+  while (covered < bytes) {
+    const auto known = driver.allocations.find(address + covered);
+    if (!known || known->kind != MemoryKind::Mapped)
+      return CUDA_ERROR_INVALID_VALUE;
+    const std::uint32_t card = context ? context->device().card : known->card;
+    const exec::Range range = driver.space.find_mapped(address + covered, card);
+    if (range.end == 0 || (writes && !range.writable))
+      return CUDA_ERROR_INVALID_VALUE;
+    covered = range.end - address;
+    endpoint.device = endpoint.device || known->card != kNoCard;
+  }
+  endpoint.at = driver.space.bytes_at(address);
+  return CUDA_SUCCESS;
+}
+
+} // namespace
+
 CUresult resolve_endpoint(Driver& driver, std::uint64_t address, std::size_t bytes, Role role,
-                          Endpoint& endpoint) {
+                          Endpoint& endpoint, bool writes) {
+  if (driver.space.in_window(address) && driver.space.is_reservable(address))
+    return resolve_mapped(driver, address, bytes, writes, endpoint);
   if (const auto known = driver.allocations.find(address)) {
     if (bytes > known->bytes - (address - known->address)) {
       // Host memory may well go on behind a registered part of it.

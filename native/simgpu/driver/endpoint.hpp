@@ -21,9 +21,10 @@ enum class Role : std::uint8_t {
   Unified, // either
 };
 
-// INVALID_VALUE where [address, address + bytes) is not all of one allocation, or not mapped.
+// INVALID_VALUE where [address, address + bytes) is not all of one allocation, or not mapped, or what is
+// mapped there may not be touched so.
 CUresult resolve_endpoint(Driver& driver, std::uint64_t address, std::size_t bytes, Role role,
-                          Endpoint& endpoint);
+                          Endpoint& endpoint, bool writes = false);
 
 Direction direction_of(const Endpoint& to, const Endpoint& from) noexcept;
 

@@ -13,9 +13,9 @@ CUresult put(void* data, Value value) noexcept {
   return CUDA_SUCCESS;
 }
 
-bool is_capable_of_ipc(const Allocation&) noexcept {
-  return false;
-} // IPC is not implemented
+bool is_capable_of_ipc(const Allocation& allocation) noexcept {
+  return allocation.kind == MemoryKind::Device;
+}
 
 int ordinal_of(Driver& driver, std::uint32_t card) noexcept {
   for (const auto& device : driver.devices)
@@ -27,6 +27,24 @@ int ordinal_of(Driver& driver, std::uint32_t card) noexcept {
 unsigned memory_type(const Allocation& allocation) noexcept {
   return on_device(allocation.kind) || allocation.kind == MemoryKind::Managed ? CU_MEMORYTYPE_DEVICE
                                                                               : CU_MEMORYTYPE_HOST;
+}
+
+unsigned handle_types(Driver& driver, const Allocation& known) {
+  CUmemAllocationProp properties{};
+  if (known.kind != MemoryKind::Mapped ||
+      driver.virtual_memory.properties(known.address, properties) != CUDA_SUCCESS)
+    return CU_MEM_HANDLE_TYPE_NONE;
+  return properties.requestedHandleTypes;
+}
+
+// What the current context's card may do there.
+unsigned access_flags(Driver& driver, const Allocation& known) {
+  ContextPtr context;
+  if (known.kind != MemoryKind::Mapped || current_context_even_if_failed(context) != CUDA_SUCCESS)
+    return CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE;
+  unsigned long long flags = 0;
+  driver.virtual_memory.access(known.address, {context->device().card}, flags);
+  return static_cast<unsigned>(flags); // the two enumerations agree
 }
 
 CUresult attribute_of(Driver& driver, const Allocation& known, CUdeviceptr pointer,
@@ -51,6 +69,10 @@ CUresult attribute_of(Driver& driver, const Allocation& known, CUdeviceptr point
     return put(data, ordinal_of(driver, known.card));
   case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE:
     return put(data, is_capable_of_ipc(known) ? 1u : 0u);
+  case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
+    return put(data, static_cast<unsigned long long>(handle_types(driver, known)));
+  case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
+    return put(data, access_flags(driver, known));
   case CU_POINTER_ATTRIBUTE_RANGE_START_ADDR:
   case CU_POINTER_ATTRIBUTE_MAPPING_BASE_ADDR:
     return put(data, static_cast<CUdeviceptr>(known.address));
@@ -59,13 +81,9 @@ CUresult attribute_of(Driver& driver, const Allocation& known, CUdeviceptr point
     return put(data, static_cast<std::size_t>(known.bytes));
   case CU_POINTER_ATTRIBUTE_MAPPED:
     return put(data, 1u);
-  case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES:
-    return put(data, static_cast<unsigned long long>(CU_MEM_HANDLE_TYPE_NONE));
   case CU_POINTER_ATTRIBUTE_IS_GPU_DIRECT_RDMA_CAPABLE:
   case CU_POINTER_ATTRIBUTE_IS_HW_DECOMPRESS_CAPABLE:
     return put(data, 0u);
-  case CU_POINTER_ATTRIBUTE_ACCESS_FLAGS:
-    return put(data, CU_POINTER_ATTRIBUTE_ACCESS_FLAG_READWRITE);
   case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE:
     return put(data, known.pool ? known.pool->handle : nullptr);
   case CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID:

@@ -2,8 +2,6 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <array>
-#include <cstring>
 #include <iterator>
 
 #include "native/simgpu/driver/core/address_space.hpp"
@@ -12,18 +10,6 @@ namespace aliquot::simgpu::driver {
 namespace {
 
 constexpr std::size_t kPage = 4096;
-
-bool all_zero(const std::uint8_t* page) noexcept {
-  static constexpr std::array<std::uint8_t, kPage> kZeros{};
-  return std::memcmp(page, kZeros.data(), kPage) == 0;
-}
-
-// Pages of zeros stay holes, so that memory that nobody has touched takes none.
-void copy_touched(std::uint8_t* to, const std::uint8_t* from, std::uint64_t bytes) noexcept {
-  for (std::uint64_t at = 0; at < bytes; at += kPage)
-    if (!all_zero(from + at))
-      std::memcpy(to + at, from + at, kPage);
-}
 
 // A child of fork must not have VRAM, and a core dump must not hold it.
 void keep_to_this_process(void* at, std::uint64_t bytes) noexcept {

@@ -17,11 +17,13 @@
 namespace aliquot::simgpu::driver {
 
 class GraphAllocation;
+class ImportedMemory;
 class Pool;
 
 enum class MemoryKind : std::uint8_t {
   Device,     // cuMemAlloc and relatives
   Pool,       // cuMemAllocAsync
+  Imported,   // cuIpcOpenMemHandle
   Graph,      // an allocation node of a graph that was launched
   Mapped,     // cuMemMap: of VirtualMemory
   Module,     // a variable of a loaded module; freed with it alone
@@ -45,6 +47,7 @@ struct Allocation {
   unsigned flags = 0;           // as given to cuMemHostAlloc, cuMemHostRegister
   std::uint64_t buffer_id = 0;
   std::shared_ptr<Pool> pool;
+  std::shared_ptr<ImportedMemory> imported; // another process' memory; goes with the last reference
   std::shared_ptr<GraphAllocation> graph;
   bool sync_memops = false;
   bool freeing = false; // cuMemFreeAsync was called; it happens in stream order

@@ -1,11 +1,15 @@
 #include "native/simgpu/driver/core/backing_file.hpp"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
+#include <cstddef>
+#include <cstring>
 
 #ifndef MFD_CLOEXEC // newer than the headers of the oldest C library that we build for (linux/memfd.h)
 #define MFD_CLOEXEC 0x0001U
@@ -38,6 +42,12 @@ int moved_up(int fd) noexcept {
     return fd;
   close(fd);
   return high;
+}
+
+std::uint8_t* show(const FileView& view, std::uint64_t bytes, int protection) noexcept {
+  void* const at = mmap(nullptr, bytes, protection, MAP_SHARED | MAP_NORESERVE, view.file->fd(),
+                        static_cast<off_t>(view.offset));
+  return at == MAP_FAILED ? nullptr : static_cast<std::uint8_t*>(at);
 }
 
 std::shared_ptr<BackingFile> owner_of(int fd, std::uint64_t bytes) noexcept try {
@@ -73,6 +83,26 @@ std::shared_ptr<BackingFile> BackingFile::adopt(int fd) noexcept {
       adopted = owner_of(own, static_cast<std::uint64_t>(facts.st_size));
   errno = saved;
   return adopted;
+}
+
+void copy_touched(std::uint8_t* to, const std::uint8_t* from, std::uint64_t bytes) noexcept {
+  constexpr std::size_t page = 4096;
+  static constexpr std::array<std::uint8_t, page> zeros{};
+  for (std::uint64_t at = 0; at < bytes; at += page)
+    if (std::memcmp(from + at, zeros.data(), page) != 0)
+      std::memcpy(to + at, from + at, page);
+}
+
+bool copy_file(const FileView& from, const FileView& to, std::uint64_t bytes) noexcept {
+  std::uint8_t* const source = show(from, bytes, PROT_READ);
+  std::uint8_t* const target = show(to, bytes, PROT_READ | PROT_WRITE);
+  if (source != nullptr && target != nullptr)
+    copy_touched(target, source, bytes);
+  if (source != nullptr)
+    munmap(source, bytes);
+  if (target != nullptr)
+    munmap(target, bytes);
+  return source != nullptr && target != nullptr;
 }
 
 BackingFile::~BackingFile() {

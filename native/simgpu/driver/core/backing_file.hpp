@@ -39,4 +39,10 @@ struct FileView {
   explicit operator bool() const noexcept { return file != nullptr; }
 };
 
+// What `from` holds, to where there are zeros; pages of zeros stay holes. False where the host has no
+// addresses.
+bool copy_file(const FileView& from, const FileView& to, std::uint64_t bytes) noexcept;
+// The same for memory.
+void copy_touched(std::uint8_t* to, const std::uint8_t* from, std::uint64_t bytes) noexcept;
+
 } // namespace aliquot::simgpu::driver

@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "native/simgpu/driver/core/code.hpp"
+#include "native/simgpu/driver/core/device_malloc_heap.hpp"
 #include "native/simgpu/driver/core/driver.hpp"
 #include "native/simgpu/driver/core/executor.hpp"
 
@@ -21,13 +22,16 @@ exec::Range ContextMemory::find(std::uint64_t address) const noexcept {
   Driver& driver = Driver::instance();
   if (!driver.space.in_window(address))
     return driver.allocations.host_range(address);
+  if (driver.space.is_reservable(address))
+    return driver.space.find_mapped(address, card_);
   const std::uint64_t card = bit(driver.space.card_of(address));
   return (visible_cards_.load(std::memory_order_relaxed) & card) != 0 ? driver.space.find(address)
                                                                       : exec::Range{};
 }
 
 Context::Context(Device& device, unsigned flags_, bool primary)
-    : flags(flags_), device_(device), id_(next_context_id()), primary_(primary), memory_(device.card) {
+    : flags(flags_), device_(device), id_(next_context_id()), primary_(primary), memory_(device.card),
+      fatals_seen_(device.last_fatal()) {
   // The limits of a fresh context on a card of this kind.
   limits = {{CU_LIMIT_STACK_SIZE, 1024},
             {CU_LIMIT_PRINTF_FIFO_SIZE, std::size_t{1} << 20},
@@ -39,10 +43,23 @@ Context::Context(Device& device, unsigned flags_, bool primary)
 }
 
 std::shared_ptr<Context> Context::make(Device& device, unsigned flags, bool primary) {
+  Driver& driver = Driver::instance();
+  if (driver.machine->open_context(device.card) != machine::Status::Ok)
+    return nullptr;
   auto context = std::make_shared<Context>(device, flags, primary);
   context->legacy_stream_ =
-      std::make_shared<Stream>(context, Stream::Kind::Legacy, CU_STREAM_DEFAULT, kLeastPriority);
+      std::make_unique<Stream>(context, Stream::Kind::Legacy, CU_STREAM_DEFAULT, kLeastPriority);
   return context;
+}
+
+CUresult Context::failure() const noexcept {
+  const int failure = failure_.load(std::memory_order_acquire);
+  if (failure != CUDA_SUCCESS)
+    return static_cast<CUresult>(failure);
+  int error = device_.fatal_since(fatals_seen_), none = CUDA_SUCCESS;
+  if (error != CUDA_SUCCESS && !failure_.compare_exchange_strong(none, error, std::memory_order_acq_rel))
+    error = none;
+  return static_cast<CUresult>(error);
 }
 
 void Context::fail(CUresult error) noexcept {
@@ -68,7 +85,7 @@ std::shared_ptr<Stream> Context::make_stream(Stream::Kind kind, unsigned stream_
 void Context::add_implicit_order(const Stream& stream, std::vector<Dependency>& waits_for) {
   if (stream.kind() != Stream::Kind::Legacy) {
     if (stream.blocking() && !legacy_stream_->idle())
-      waits_for.push_back({legacy_stream_, legacy_stream_->submitted()});
+      waits_for.push_back({legacy_stream(), legacy_stream_->submitted()});
     return;
   }
   if (blocking_streams_.load(std::memory_order_acquire) == 0)
@@ -82,7 +99,7 @@ void Context::add_implicit_order(const Stream& stream, std::vector<Dependency>& 
 std::vector<std::shared_ptr<Stream>> Context::streams() {
   const std::lock_guard guard(mutex_);
   std::vector<std::shared_ptr<Stream>> all = streams_;
-  all.push_back(legacy_stream_);
+  all.push_back(legacy_stream());
   return all;
 }
 
@@ -117,6 +134,27 @@ void Context::flush_printf() noexcept {
   // The program's own stdout, through its own buffer, so that lines keep their order with printf's.
   std::fwrite(text.data(), 1, text.size(), stdout);
   std::fflush(stdout);
+}
+
+CUresult Context::make_malloc_heap() {
+  const std::lock_guard guard(limits_mutex);
+  if (malloc_heap() != nullptr)
+    return CUDA_SUCCESS;
+  Driver& driver = Driver::instance();
+  Allocation allocation;
+  allocation.bytes = std::max<std::uint64_t>(limits[CU_LIMIT_MALLOC_HEAP_SIZE], 1);
+  if (allocation.bytes <= device_.model.vram_bytes)
+    allocation.address = device_.heap.allocate(allocation.bytes);
+  if (allocation.address == 0) // CUDA Programming Guide, "Dynamic Global Memory Allocation"
+    return CUDA_ERROR_SHARED_OBJECT_INIT_FAILED;
+  allocation.kind = MemoryKind::Module;
+  allocation.card = device_.card;
+  allocation.context_id = id_;
+  allocation.context = handle;
+  owned_malloc_heap_ = std::make_unique<DeviceMallocHeap>(allocation.address, allocation.bytes);
+  driver.allocations.insert(std::move(allocation));
+  malloc_heap_.store(owned_malloc_heap_.get(), std::memory_order_release);
+  return CUDA_SUCCESS;
 }
 
 void Context::add_module(const std::shared_ptr<LoadedModule>& module) {
@@ -180,8 +218,8 @@ void Context::destroy() noexcept try {
   driver.destroy_events_of(id_);
   for (const Allocation& allocation : driver.allocations.erase_all_of(id_))
     driver.give_back(allocation);
-  // A stream keeps its context alive; the default stream would keep it for ever.
   legacy_stream_->destroyed = true;
+  driver.machine->close_context(device_.card);
 } catch (...) { // no memory for a list of what to free: the rest stays charged until the process ends
 }
 

@@ -43,6 +43,7 @@ class ContextMemory final : public exec::Memory {
 class Context : public std::enable_shared_from_this<Context> {
  public:
   Context(Device& device, unsigned flags, bool primary);
+  // Null where the card takes no context of this process: its compute mode, a fault, how it is divided.
   static std::shared_ptr<Context> make(Device& device, unsigned flags, bool primary);
   // Waits for its work, then frees all that belongs to it. Its handle is the caller's to retire.
   void destroy() noexcept;
@@ -53,10 +54,9 @@ class Context : public std::enable_shared_from_this<Context> {
   ContextMemory& memory() noexcept { return memory_; }
 
   // The sticky error: once a kernel has faulted, every later call returns it.
-  bool failed() const noexcept { return failure_.load(std::memory_order_acquire) != CUDA_SUCCESS; }
-  CUresult failure() const noexcept {
-    return static_cast<CUresult>(failure_.load(std::memory_order_acquire));
-  }
+  // So it is once something happened to the card that ends its work.
+  bool failed() const noexcept { return failure() != CUDA_SUCCESS; }
+  CUresult failure() const noexcept;
   void fail(CUresult error) noexcept;
 
   std::shared_ptr<Stream> legacy_stream() noexcept { return {shared_from_this(), legacy_stream_.get()}; }
@@ -104,7 +104,8 @@ class Context : public std::enable_shared_from_this<Context> {
   const std::uint64_t id_;
   const bool primary_;
   ContextMemory memory_;
-  std::atomic<int> failure_{CUDA_SUCCESS};
+  mutable std::atomic<int> failure_{CUDA_SUCCESS};
+  mutable std::atomic<std::uint64_t> fatals_seen_;
   std::unique_ptr<Stream> legacy_stream_; // whoever holds it holds the context
 
   std::mutex mutex_; // guards streams_ and modules_

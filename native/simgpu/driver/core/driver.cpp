@@ -4,8 +4,11 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 
 #include "native/common/log.hpp"
@@ -50,6 +53,37 @@ CUresult result_of(machine::Status status) noexcept {
     break;
   }
   return CUDA_ERROR_OPERATING_SYSTEM;
+}
+
+// What clients are told of a card, or of the instance of it that this process uses.
+machine::Card facts_of(const machine::Machine& machine, const Visible& visible) {
+  machine::Card facts = machine.cards()[visible.card];
+  if (visible.instance) {
+    facts.name = std::string(facts.model->name) + " MIG " + visible.instance->name + " (simulated)";
+    std::memcpy(facts.uuid, visible.instance->uuid, sizeof facts.uuid);
+  }
+  return facts;
+}
+
+// CUDA_MPS_ACTIVE_THREAD_PERCENTAGE: the part of the multiprocessors that a client of MPS may fill.
+std::uint32_t client_sm_count(const machine::Machine& machine, std::uint32_t card, std::uint32_t sm_count) {
+  const char* text = std::getenv("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE");
+  const double percent = text != nullptr && machine.mps_enabled(card) ? std::strtod(text, nullptr) : 0;
+  if (!(percent > 0 && percent < 100))
+    return sm_count;
+  return std::max(1u, static_cast<std::uint32_t>(std::ceil(sm_count * percent / 100)));
+}
+
+machine::CardModel model_of(const machine::Machine& machine, const Visible& visible) {
+  machine::CardModel model = *machine.cards()[visible.card].model;
+  if (visible.instance) {
+    const machine::MigProfile& profile = *visible.instance->gpu.profile;
+    model.sm_count = visible.instance->sm_count;
+    model.vram_bytes = profile.memory_bytes;
+    model.l2_bytes = model.l2_bytes / model.mig_memory_slices * profile.memory_slices;
+  }
+  model.sm_count = client_sm_count(machine, visible.card, model.sm_count);
+  return model;
 }
 
 } // namespace
@@ -104,8 +138,7 @@ CUresult Driver::open() noexcept try {
 }
 
 CUresult Driver::add_devices() {
-  const std::vector<std::uint32_t> visible =
-      visible_cards(machine->cards(), std::getenv("CUDA_VISIBLE_DEVICES"));
+  const std::vector<Visible> visible = visible_devices(*machine, std::getenv("CUDA_VISIBLE_DEVICES"));
   if (visible.empty())
     return CUDA_ERROR_NO_DEVICE;
   std::vector<std::uint64_t> card_bytes;
@@ -116,9 +149,11 @@ CUresult Driver::add_devices() {
                      "this process may not reserve addresses for device memory (see ulimit -v)");
     return CUDA_ERROR_OUT_OF_MEMORY;
   }
-  for (const std::uint32_t card : visible) {
-    auto device = std::make_unique<Device>(static_cast<int>(devices.size()), card, machine->cards()[card],
-                                           space, machine);
+  for (const Visible& each : visible) {
+    if (each.instance && !machine->use_instance(each.card, *each.instance))
+      return CUDA_ERROR_NO_DEVICE; // destroyed meanwhile
+    auto device = std::make_unique<Device>(static_cast<int>(devices.size()), each.card,
+                                           facts_of(*machine, each), model_of(*machine, each), space, machine);
     device->primary.handle = contexts.insert(nullptr);
     device->default_pool = std::make_shared<Pool>(*device, space, machine, true);
     device->default_pool->handle = pools.insert(device->default_pool);
@@ -137,6 +172,8 @@ void Driver::give_back(const Allocation& allocation) noexcept {
       if (device->card == allocation.card)
         device->heap.free(allocation.address, allocation.bytes);
     break;
+  case MemoryKind::Imported:
+    break; // its ImportedMemory's
   case MemoryKind::Pool:
     allocation.pool->free(allocation.address, allocation.bytes);
     break;
