@@ -99,3 +99,43 @@ def find_program(build: Path) -> Path:
     if not found:
         pytest.fail(f"no exec-run in {build}: run `make native`, or set ALIQUOT_BUILD_DIR", pytrace=False)
     return found[0]
+
+
+def run_lanes(
+    runner: Runner,
+    code: str,
+    words: np.ndarray,
+    outputs: int,
+    *,
+    declarations: str = "",
+    target: str = "sm_80",
+    version: str = "8.6",
+    isa: str | None = None,
+    fault: int = NO_FAULT,
+) -> np.ndarray:
+    """Runs `code` once a thread, one block: row t of `words` is what thread t finds in %i0, %i1, ... and the
+    result's row t what it left in %o0, %o1, ... (32 bits each).
+
+    %b, %h and %x registers of 32, 16 and 64 bits, %f floats and %p predicates are there to be used."""
+    threads, inputs = words.shape
+    loads = [f"ld.global.b32 %i{i}, [%from+{4 * i}];" for i in range(inputs)]
+    stores = [f"st.global.b32 [%to+{4 * i}], %o{i};" for i in range(outputs)]
+    ptx = "\n".join(
+        [
+            f".version {version}\n.target {target}\n.address_size 64",
+            ".visible .entry k(.param .u64 words, .param .u64 results) {",
+            f".reg .b32 %i<{inputs + 1}>; .reg .b32 %o<{outputs + 1}>; .reg .b32 %me; .reg .b64 %from, %to;",
+            ".reg .b32 %b<20>; .reg .b16 %h<20>; .reg .b64 %x<20>; .reg .f32 %f<20>; .reg .f64 %g<20>;",
+            ".reg .pred %p<9>;",
+            declarations,
+            "ld.param.u64 %from, [words]; ld.param.u64 %to, [results]; mov.u32 %me, %tid.x;",
+            f"mad.wide.u32 %from, %me, {4 * inputs}, %from; mad.wide.u32 %to, %me, {4 * outputs}, %to;",
+            *loads,
+            code,
+            *stores,
+            "ret; }",
+        ]
+    )
+    out = np.zeros((threads, outputs), np.uint32)
+    given = np.ascontiguousarray(words, np.uint32)
+    return runner.run(ptx, "k", given, out, block=(threads,), isa=isa, fault=fault).arrays[1]

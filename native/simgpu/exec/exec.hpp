@@ -6,6 +6,7 @@
 // errors.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -127,11 +128,15 @@ struct Launch {
   std::uint32_t dynamic_shared_bytes = 0;
   std::vector<std::uint8_t> parameters; // KernelInfo::parameter_bytes
   bool cooperative = false;             // grid-wide barrier allowed: all blocks are resident at once
-  std::uint32_t sm_count = 1;           // %nsmid
-  std::uint32_t clock_khz = 1000000;    // %clock, %clock64
-  std::uint32_t resident_blocks = 0;    // how many a card holds at once: so many may sleep; 0: by block size
-  bool report_waits = false;            // run() returns Waiting; otherwise it naps until something can go on
-  DeviceHeap* heap = nullptr;           // of device malloc and free; without one malloc returns null
+  // With `cooperative`: where cooperative groups keep their grid-wide barrier (grid_workspace in
+  // cooperative_groups/details/driver_abi.h). Kernels find it through %envreg1 and %envreg2, which are 0
+  // otherwise.
+  alignas(8) mutable std::array<std::uint8_t, 16> grid_workspace{};
+  std::uint32_t sm_count = 1;        // %nsmid
+  std::uint32_t clock_khz = 1000000; // %clock, %clock64
+  std::uint32_t resident_blocks = 0; // how many a card holds at once: so many may sleep; 0: by block size
+  bool report_waits = false;         // run() returns Waiting; otherwise it naps until something can go on
+  DeviceHeap* heap = nullptr;        // of device malloc and free; without one malloc returns null
   std::function<void(std::string_view)> print; // device printf; may be called from several threads
 };
 

@@ -108,6 +108,8 @@ RowId Lowering::special(std::string_view name, Class kind) {
       {"%dynamic_smem_size", Special::DynamicShared},
       {"%total_smem_size", Special::TotalShared},
       {"%aggr_smem_size", Special::TotalShared},
+      {"%envreg1", Special::GridWorkspaceHigh},
+      {"%envreg2", Special::GridWorkspaceLow},
       // a grid without clusters: every block is a cluster of one
       {"%clusterid.x", Special::CtaidX},
       {"%clusterid.y", Special::CtaidY},

@@ -23,6 +23,11 @@ Range find_range(Context* context, std::uint64_t address) {
     return window(kLocalWindow, context->local, context->local_bytes, true);
   case kParameterWindow >> 48:
     return window(kParameterWindow, context->parameters, context->parameter_bytes, false);
+  case kGridWindow >> 48: {
+    const Launch& launch = *context->block->launch;
+    const char* host = reinterpret_cast<const char*>(launch.grid_workspace.data());
+    return launch.cooperative ? window(kGridWindow, host, launch.grid_workspace.size(), true) : Range{};
+  }
   default:
     return {};
   }

@@ -346,7 +346,8 @@ class Compiler {
     // A compiler for a card would spill before a block of the largest allowed size no longer fits in its
     // 65,536 registers; live ranges of PTX as written are longer than after its scheduling.
     std::uint32_t fitting = 65536 / std::max(info.max_threads, 32u) & ~7u;
-    info.registers = std::min({lowered_[index].registers, fitting, 255u});
+    const std::uint32_t allowed = from.max_registers != 0 ? from.max_registers : 255u;
+    info.registers = std::min({lowered_[index].registers, fitting, allowed, 255u});
     program_->kernels_.push_back({program_->functions[index].get(), info.local_bytes, refusal_of(index)});
     program_->kernel_infos.push_back(std::move(info));
   }

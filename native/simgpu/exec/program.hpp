@@ -28,6 +28,8 @@ enum class Special : std::uint32_t {
   DynamicShared,
   TotalShared,
   DynamicSharedBase,
+  GridWorkspaceHigh, // halves of the address of Launch::grid_workspace
+  GridWorkspaceLow,
   Zero,
   One,
   LastUniform = One,
@@ -109,6 +111,8 @@ inline std::uint64_t function_token(std::uint32_t index) {
 }
 // Generic addresses of the kernel's parameters (cvta.param).
 inline constexpr std::uint64_t kParameterWindow = std::uint64_t{3} << 48;
+// Where a kernel of a cooperative launch sees Launch::grid_workspace.
+inline constexpr std::uint64_t kGridWindow = std::uint64_t{4} << 48;
 
 class CompiledProgram final : public Program {
  public:

@@ -122,6 +122,10 @@ void special_values(const BlockState& block, const Warp& warp, std::uint32_t loc
     return all(block.shared_bytes);
   case Special::DynamicSharedBase:
     return all(block.static_shared);
+  case Special::GridWorkspaceHigh:
+    return all(launch.cooperative ? kGridWindow >> 32 : 0);
+  case Special::GridWorkspaceLow:
+    return all(launch.cooperative ? kGridWindow & 0xFFFFFFFF : 0);
   case Special::Zero:
     return all(0);
   case Special::One:

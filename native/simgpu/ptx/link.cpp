@@ -174,7 +174,10 @@ void Linker::meet(std::uint32_t index, Function& fresh) {
   const Strength was = strength(old), is = strength(fresh);
   if (was == Strength::Strong && is == Strength::Strong)
     disagree(fresh.name, "is defined in two modules", fresh.position.line);
-  if (old.is_entry != fresh.is_entry || !same_parameters(old.returns, fresh.returns) ||
+  // numba declares a C function without a result as one that returns a value, which it does not look at; a
+  // linker of machine code would not know.
+  const bool no_result = old.returns.empty() || fresh.returns.empty();
+  if (old.is_entry != fresh.is_entry || (!no_result && !same_parameters(old.returns, fresh.returns)) ||
       !same_parameters(old.parameters, fresh.parameters))
     disagree(fresh.name, "has different parameters in two modules", fresh.position.line);
   if (is <= was)

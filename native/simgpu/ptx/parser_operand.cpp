@@ -159,6 +159,18 @@ Operand Parser::simple_operand() {
     result.negated = true;
     return result;
   }
+  case punctuation('-'): {
+    // vmad negates registers; everywhere else a constant follows
+    Lexer ahead = lexer_;
+    Token next;
+    ahead.next(next);
+    if (next.kind != Tok::Identifier || next.text == "WARP_SZ")
+      return constant_operand();
+    advance();
+    Operand result = named_operand();
+    result.negated = true;
+    return result;
+  }
   default:
     return constant_operand();
   }
