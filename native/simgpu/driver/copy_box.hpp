@@ -15,6 +15,9 @@ struct ResolvedBox {
 // INVALID_VALUE where one of the sides is not all there.
 CUresult resolve_box(Driver& driver, const CUDA_MEMCPY3D& what, ResolvedBox& box);
 
+// Runs or captures the copy that a box describes.
+CUresult copy_box(const CUDA_MEMCPY3D& what, CUstream stream, bool blocking);
+
 // The command that sets memory as CUDA_MEMSET_NODE_PARAMS describes it. INVALID_VALUE where it is not all
 // there.
 CUresult make_set_command(Driver& driver, const CUDA_MEMSET_NODE_PARAMS_v2& what,

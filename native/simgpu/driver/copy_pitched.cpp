@@ -1,5 +1,6 @@
-// Copies in two and three dimensions. Arrays are not implemented: a copy that names one is refused.
+// Copies in two and three dimensions, between the host, devices and arrays.
 #include "native/simgpu/driver/copy_box.hpp"
+#include "native/simgpu/driver/core/array.hpp"
 #include "native/simgpu/driver/entry.hpp"
 #include "native/simgpu/driver/graph/capture.hpp"
 
@@ -12,17 +13,39 @@ struct Side {
   CUmemorytype type;
   std::uint64_t host, device;
   std::size_t x, y, z, pitch, height;
+  CUarray array;
+  bool writes; // the copy's target
 };
 
 bool multiply_add(std::size_t a, std::size_t b, std::size_t c, std::size_t& result) noexcept {
   return !__builtin_mul_overflow(a, b, &result) && !__builtin_add_overflow(result, c, &result);
 }
 
+// An array has its own pitches, and elements that are not to be cut.
+CUresult resolve_array(Driver& driver, const Side& side, const Extent3D& extent, Endpoint& endpoint,
+                       Pitched& layout) {
+  const auto array = driver.arrays.find(side.array);
+  if (!array)
+    return CUDA_ERROR_INVALID_HANDLE;
+  const auto inside = [](std::size_t begin, std::size_t count, std::size_t all) {
+    return begin <= all && count <= all - begin;
+  };
+  if (side.x % array->element != 0 || extent.width % array->element != 0 ||
+      !inside(side.x, extent.width, array->row_bytes()) || !inside(side.y, extent.height, array->rows()) ||
+      !inside(side.z, extent.depth, array->slices()))
+    return CUDA_ERROR_INVALID_VALUE;
+  const std::size_t row = array->row_bytes(), slice = row * array->rows();
+  endpoint.at = driver.space.bytes_at(array->address()) + side.z * slice + side.y * row + side.x;
+  endpoint.device = true;
+  layout = {endpoint.at, row, slice};
+  return CUDA_SUCCESS;
+}
+
 // Finds where the box lies and checks that it is all there.
 CUresult resolve_side(Driver& driver, Side side, const Extent3D& extent, Endpoint& endpoint,
                       Pitched& layout) {
   if (side.type == CU_MEMORYTYPE_ARRAY)
-    return CUDA_ERROR_NOT_SUPPORTED;
+    return resolve_array(driver, side, extent, endpoint, layout);
   if (side.type < CU_MEMORYTYPE_HOST || side.type > CU_MEMORYTYPE_UNIFIED)
     return CUDA_ERROR_INVALID_VALUE;
   std::size_t row_end = 0;
@@ -45,7 +68,7 @@ CUresult resolve_side(Driver& driver, Side side, const Extent3D& extent, Endpoin
   std::uint64_t address = 0;
   if (__builtin_add_overflow(host ? side.host : side.device, offset, &address))
     return CUDA_ERROR_INVALID_VALUE;
-  const CUresult resolved = resolve_endpoint(driver, address, span, role, endpoint);
+  const CUresult resolved = resolve_endpoint(driver, address, span, role, endpoint, side.writes);
   layout = {endpoint.at, side.pitch, slice};
   return resolved;
 }
@@ -71,21 +94,6 @@ CUDA_MEMCPY3D box_of(const Parameters& what) noexcept {
   return box;
 }
 
-// A copy that blocks cannot be captured: it is to be over when the call returns.
-CUresult copy(const CUDA_MEMCPY3D& what, CUstream handle, bool blocking) {
-  const auto run = [&](Driver& driver, const StreamPtr& stream) {
-    if (what.WidthInBytes == 0 || what.Height == 0 || what.Depth == 0)
-      return CUDA_SUCCESS;
-    if (stream->capturing)
-      return capture_box(*stream, what);
-    ResolvedBox box;
-    if (const CUresult found = resolve_box(driver, what, box); found != CUDA_SUCCESS)
-      return found;
-    return submit_copy(stream, box.to, box.from, box.to_layout, box.from_layout, box.extent, blocking);
-  };
-  return blocking ? with_stream(handle, run) : with_capturable_stream(handle, run);
-}
-
 CUresult copy_2d(const CUDA_MEMCPY2D* what, CUstream stream, bool blocking) {
   if (what == nullptr)
     return CUDA_ERROR_INVALID_VALUE;
@@ -93,7 +101,7 @@ CUresult copy_2d(const CUDA_MEMCPY2D* what, CUstream stream, bool blocking) {
   box.WidthInBytes = what->WidthInBytes;
   box.Height = what->Height;
   box.Depth = 1;
-  return copy(box, stream, blocking);
+  return copy_box(box, stream, blocking);
 }
 
 // CUDA_MEMCPY3D and CUDA_MEMCPY3D_PEER have the fields that matter here under the same names.
@@ -111,10 +119,25 @@ CUresult copy_3d(const Parameters* what, CUstream stream, bool blocking) {
   box.WidthInBytes = what->WidthInBytes;
   box.Height = what->Height;
   box.Depth = what->Depth;
-  return copy(box, stream, blocking);
+  return copy_box(box, stream, blocking);
 }
 
 } // namespace
+
+// A copy that blocks cannot be captured: it is to be over when the call returns.
+CUresult aliquot::simgpu::driver::copy_box(const CUDA_MEMCPY3D& what, CUstream handle, bool blocking) {
+  const auto run = [&](Driver& driver, const StreamPtr& stream) {
+    if (what.WidthInBytes == 0 || what.Height == 0 || what.Depth == 0)
+      return CUDA_SUCCESS;
+    if (stream->capturing)
+      return capture_box(*stream, what);
+    ResolvedBox box;
+    if (const CUresult found = resolve_box(driver, what, box); found != CUDA_SUCCESS)
+      return found;
+    return submit_copy(stream, box.to, box.from, box.to_layout, box.from_layout, box.extent, blocking);
+  };
+  return blocking ? with_stream(handle, run) : with_capturable_stream(handle, run);
+}
 
 CUresult aliquot::simgpu::driver::resolve_box(Driver& driver, const CUDA_MEMCPY3D& what, ResolvedBox& box) {
   if (what.srcLOD != 0 || what.dstLOD != 0 || what.WidthInBytes == 0 || what.Height == 0 || what.Depth == 0)
@@ -122,11 +145,13 @@ CUresult aliquot::simgpu::driver::resolve_box(Driver& driver, const CUDA_MEMCPY3
   const Side to{what.dstMemoryType, reinterpret_cast<std::uint64_t>(what.dstHost),
                 what.dstDevice,     what.dstXInBytes,
                 what.dstY,          what.dstZ,
-                what.dstPitch,      what.dstHeight};
+                what.dstPitch,      what.dstHeight,
+                what.dstArray,      true};
   const Side from{what.srcMemoryType, reinterpret_cast<std::uint64_t>(what.srcHost),
                   what.srcDevice,     what.srcXInBytes,
                   what.srcY,          what.srcZ,
-                  what.srcPitch,      what.srcHeight};
+                  what.srcPitch,      what.srcHeight,
+                  what.srcArray,      false};
   box.extent = {what.WidthInBytes, what.Height, what.Depth};
   const CUresult found = resolve_side(driver, to, box.extent, box.to, box.to_layout);
   return found == CUDA_SUCCESS ? resolve_side(driver, from, box.extent, box.from, box.from_layout) : found;

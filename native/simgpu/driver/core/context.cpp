@@ -216,6 +216,7 @@ void Context::destroy() noexcept try {
     if (stream->handle != nullptr)
       driver.streams.erase(stream->handle);
   driver.destroy_events_of(id_);
+  driver.destroy_arrays_of(id_);
   for (const Allocation& allocation : driver.allocations.erase_all_of(id_))
     driver.give_back(allocation);
   legacy_stream_->destroyed = true;

@@ -12,6 +12,7 @@
 #include <new>
 
 #include "native/common/log.hpp"
+#include "native/simgpu/driver/core/array.hpp"
 #include "native/simgpu/driver/core/code.hpp"
 #include "native/simgpu/driver/core/executor.hpp"
 #include "native/simgpu/driver/core/visible_devices.hpp"
@@ -194,6 +195,14 @@ void Driver::destroy_events_of(std::uint64_t context_id) {
   for (void* handle :
        events.handles_where([=](const Event& event) { return event.context->id() == context_id; }))
     events.erase(handle);
+}
+
+void Driver::destroy_arrays_of(std::uint64_t context_id) {
+  for (void* handle :
+       mipmapped_arrays.handles_where([=](const MipmappedArray& each) { return each.context_id == context_id; }))
+    mipmapped_arrays.erase(handle);
+  for (void* handle : arrays.handles_where([=](const Array& each) { return each.context_id == context_id; }))
+    arrays.erase(handle);
 }
 
 void Driver::trim_pools() noexcept try {

@@ -29,6 +29,8 @@ class Function;
 class Library;
 class Kernel;
 class Linker;
+class Array;
+class MipmappedArray;
 class Graph;
 class GraphNode;
 class GraphExec;
@@ -50,6 +52,7 @@ class Driver {
   // Gives back the memory of an entry that was erased from `allocations`.
   void give_back(const Allocation& allocation) noexcept;
   void destroy_events_of(std::uint64_t context_id);
+  void destroy_arrays_of(std::uint64_t context_id);
   void trim_pools() noexcept;
 
   std::shared_ptr<machine::Machine> machine;
@@ -67,6 +70,8 @@ class Driver {
   HandleTable<Kernel> kernels{HandleKind::Kernel};
   HandleTable<Pool> pools{HandleKind::Pool};
   HandleTable<Linker> linkers{HandleKind::Linker};
+  HandleTable<Array> arrays{HandleKind::Array};
+  HandleTable<MipmappedArray> mipmapped_arrays{HandleKind::MipmappedArray};
   HandleTable<Graph> graphs{HandleKind::Graph};
   HandleTable<GraphNode> graph_nodes{HandleKind::GraphNode};
   HandleTable<GraphExec> graph_execs{HandleKind::GraphExec};

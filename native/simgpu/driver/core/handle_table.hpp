@@ -31,6 +31,8 @@ enum class HandleKind : std::uint16_t {
   GraphExec,
   UserObject,
   PhysicalMemory,
+  Array,
+  MipmappedArray,
 };
 
 inline HandleKind kind_of(const void* handle) noexcept {
