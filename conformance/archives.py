@@ -7,7 +7,6 @@ whoever can install packages can fetch archives.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tarfile
 import tempfile
@@ -109,7 +108,7 @@ def _unpack(content: bytes, archive: Archive, into: Path) -> None:
 
 def _put_in_place(made: Path, folder: Path) -> None:
     try:
-        os.rename(made, folder)
+        made.rename(folder)
     except OSError:
         if not folder.is_dir():  # otherwise somebody else was faster
             raise

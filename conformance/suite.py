@@ -89,7 +89,7 @@ def load(
     modules: Sequence[Module],
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Suite:
-    """Reads a suite's file. `environment` adds to the file's. Raises `SuiteError` for a file that is wrong."""
+    """Reads a suite's file; `environment` adds to it. Raises `SuiteError` for a file that is wrong."""
     try:
         found = tomllib.loads(file.read_text(encoding="utf-8"))
         return Suite(

@@ -21,7 +21,7 @@ def root() -> Path:
 
 
 def modules() -> list[Module]:
-    """Each file of tests in the folders that the recipe names. CuPy's tests import one another as packages."""
+    """Each file of tests in the folders that the recipe names. They import one another as packages."""
     folder = root()
     configuration = ("--import-mode=prepend", "-c", str(_source() / "pyproject.toml"))
     files = sorted(
