@@ -1,4 +1,4 @@
-// Contexts: created ones, the stack of current ones, limits, peers. Primary contexts have a file of their
+// Contexts: created ones, the stack of current ones, limits. Primary contexts and peers have files of their
 // own.
 #include <algorithm>
 
@@ -21,6 +21,8 @@ CUresult create(CUcontext* out, unsigned flags, CUdevice ordinal, unsigned api_v
     if (this_thread().in_host_function)
       return CUDA_ERROR_NOT_PERMITTED;
     const ContextPtr context = Context::make(device, flags, false);
+    if (!context)
+      return CUDA_ERROR_DEVICE_UNAVAILABLE;
     context->api_version = api_version;
     context->handle = static_cast<CUcontext>(Driver::instance().contexts.insert(context));
     this_thread().contexts.push_back(context->handle);
@@ -84,6 +86,8 @@ CUresult pop(CUcontext* out) {
 }
 
 CUresult synchronize(const ContextPtr& context) {
+  if (const CUresult captured = check_wait(*context); captured != CUDA_SUCCESS)
+    return captured;
   context->synchronize();
   Driver::instance().trim_pools();
   return context->failure();
@@ -277,6 +281,8 @@ ALIQUOT_EXPORT CUresult cuCtxSetLimit(CUlimit limit, size_t value) {
     const auto known = context->limits.find(limit);
     if (known == context->limits.end())
       return CUDA_ERROR_UNSUPPORTED_LIMIT;
+    if (limit == CU_LIMIT_MALLOC_HEAP_SIZE && context->malloc_heap() != nullptr)
+      return CUDA_ERROR_INVALID_VALUE; // its size is settled once a module that uses it is loaded
     known->second = value;
     return CUDA_SUCCESS;
   });
@@ -335,32 +341,6 @@ ALIQUOT_EXPORT CUresult cuCtxResetPersistingL2Cache(void) {
 ALIQUOT_EXPORT CUresult cuCtxGetExecAffinity(CUexecAffinityParam*, CUexecAffinityType type) {
   return with_context([&](Driver&, const ContextPtr&) {
     return type < CU_EXEC_AFFINITY_TYPE_MAX ? CUDA_ERROR_UNSUPPORTED_EXEC_AFFINITY : CUDA_ERROR_INVALID_VALUE;
-  });
-}
-
-ALIQUOT_EXPORT CUresult cuCtxEnablePeerAccess(CUcontext peer, unsigned int flags) {
-  return with_context([&](Driver& driver, const ContextPtr& context) {
-    if (flags != 0)
-      return CUDA_ERROR_INVALID_VALUE;
-    const ContextPtr other = driver.contexts.find(peer);
-    if (!other)
-      return CUDA_ERROR_INVALID_CONTEXT;
-    if (other->device().card == context->device().card)
-      return CUDA_ERROR_INVALID_DEVICE;
-    return context->memory().allow_peer(other->device().card) ? CUDA_SUCCESS
-                                                              : CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED;
-  });
-}
-
-ALIQUOT_EXPORT CUresult cuCtxDisablePeerAccess(CUcontext peer) {
-  return with_context([&](Driver& driver, const ContextPtr& context) {
-    const ContextPtr other = driver.contexts.find(peer);
-    if (!other)
-      return CUDA_ERROR_INVALID_CONTEXT;
-    if (other->device().card == context->device().card)
-      return CUDA_ERROR_PEER_ACCESS_NOT_ENABLED;
-    return context->memory().forbid_peer(other->device().card) ? CUDA_SUCCESS
-                                                               : CUDA_ERROR_PEER_ACCESS_NOT_ENABLED;
   });
 }
 

@@ -15,6 +15,8 @@ CUresult free_memory(CUdeviceptr address) {
   return with_context([&](Driver& driver, const ContextPtr&) {
     if (address == 0)
       return CUDA_SUCCESS;
+    if (const CUresult unsafe = check_unsafe_call(); unsafe != CUDA_SUCCESS)
+      return unsafe;
     const auto known = driver.allocations.find(address);
     if (!known || known->address != address || known->freeing)
       return CUDA_ERROR_INVALID_VALUE;
@@ -57,7 +59,7 @@ CUresult allocate_device(const ContextPtr& context, std::size_t bytes, CUdevicep
     return CUDA_ERROR_INVALID_VALUE;
   Driver& driver = Driver::instance();
   Device& device = context->device();
-  if (bytes > device.model.vram_bytes)
+  if (device.refuses(bytes))
     return CUDA_ERROR_OUT_OF_MEMORY;
   Allocation allocation;
   allocation.address = device.heap.allocate(bytes);
@@ -111,13 +113,17 @@ ALIQUOT_EXPORT CUresult cuMemGetInfo_v2(size_t* free, size_t* total) {
 }
 
 ALIQUOT_EXPORT CUresult cuMemAlloc_v2(CUdeviceptr* address, size_t bytes) {
-  return with_context(
-      [&](Driver&, const ContextPtr& context) { return allocate_device(context, bytes, address); });
+  return with_context([&](Driver&, const ContextPtr& context) {
+    const CUresult unsafe = check_unsafe_call();
+    return unsafe != CUDA_SUCCESS ? unsafe : allocate_device(context, bytes, address);
+  });
 }
 
 ALIQUOT_EXPORT CUresult cuMemAllocPitch_v2(CUdeviceptr* address, size_t* pitch, size_t width, size_t height,
                                            unsigned int element) {
   return with_context([&](Driver&, const ContextPtr& context) {
+    if (const CUresult unsafe = check_unsafe_call(); unsafe != CUDA_SUCCESS)
+      return unsafe;
     return allocate_pitched(context, address, pitch, width, height, element);
   });
 }

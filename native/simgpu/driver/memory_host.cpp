@@ -44,6 +44,8 @@ CUresult host_alloc(void** out, std::size_t bytes, unsigned flags) {
         CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP | CU_MEMHOSTALLOC_WRITECOMBINED;
     if (out == nullptr || (flags & ~known) != 0)
       return CUDA_ERROR_INVALID_VALUE;
+    if (const CUresult unsafe = check_unsafe_call(); unsafe != CUDA_SUCCESS)
+      return unsafe;
     std::uint64_t address = 0;
     // Under unified addressing every pinned allocation is mapped and portable, asked for or not.
     const CUresult result =

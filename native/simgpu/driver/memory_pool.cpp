@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "native/simgpu/driver/entry.hpp"
+#include "native/simgpu/driver/graph/memory_capture.hpp"
 
 using namespace aliquot::simgpu;
 using namespace aliquot::simgpu::driver;
@@ -44,7 +45,7 @@ std::uint64_t allocate_from(Pool& pool, std::size_t bytes, const StreamPtr& stre
 }
 
 CUresult allocate(CUdeviceptr* out, std::size_t bytes, const PoolPtr& pool, CUstream handle) {
-  return with_stream(handle, [&](Driver& driver, const StreamPtr& stream) {
+  return with_capturable_stream(handle, [&](Driver& driver, const StreamPtr& stream) {
     if (out == nullptr || bytes == 0)
       return CUDA_ERROR_INVALID_VALUE;
     PoolPtr chosen = pool;
@@ -53,7 +54,9 @@ CUresult allocate(CUdeviceptr* out, std::size_t bytes, const PoolPtr& pool, CUst
       const std::lock_guard guard(device.pool_mutex);
       chosen = device.current_pool;
     }
-    if (bytes > chosen->device.model.vram_bytes)
+    if (stream->capturing)
+      return capture_allocate(*stream, chosen->device, bytes, out);
+    if (chosen->device.refuses(bytes))
       return CUDA_ERROR_OUT_OF_MEMORY;
     Allocation allocation;
     allocation.address = allocate_from(*chosen, bytes, stream);
@@ -175,9 +178,11 @@ ALIQUOT_EXPORT CUresult cuMemAllocFromPoolAsync(CUdeviceptr* address, size_t byt
 }
 
 ALIQUOT_EXPORT CUresult cuMemFreeAsync(CUdeviceptr address, CUstream handle) {
-  return with_stream(handle, [&](Driver& driver, const StreamPtr& stream) {
+  return with_capturable_stream(handle, [&](Driver& driver, const StreamPtr& stream) {
     if (address == 0)
       return CUDA_SUCCESS;
+    if (stream->capturing)
+      return capture_free(*stream, address);
     const auto known = driver.allocations.find(address);
     if (!known || known->address != address)
       return CUDA_ERROR_INVALID_VALUE;

@@ -10,6 +10,7 @@
 #include "native/simgpu/driver/core/memory_gate.hpp"
 #include "native/simgpu/driver/core/poller.hpp"
 #include "native/simgpu/driver/entry.hpp"
+#include "native/simgpu/driver/graph/memory_capture.hpp"
 
 using namespace aliquot::simgpu;
 using namespace aliquot::simgpu::driver;
@@ -213,7 +214,7 @@ bool version_has(Version version, CUstreamBatchMemOpType operation) noexcept {
 
 CUresult submit(CUstream handle, unsigned count, const CUstreamBatchMemOpParams* operations, unsigned flags,
                 Version version) {
-  return with_stream(handle, [&](Driver&, const StreamPtr& stream) {
+  return with_capturable_stream(handle, [&](Driver&, const StreamPtr& stream) {
     if (flags != 0 || count > kMostOperations || (operations == nullptr && count != 0))
       return CUDA_ERROR_INVALID_VALUE;
     for (unsigned i = 0; i < count; ++i)
@@ -223,6 +224,8 @@ CUresult submit(CUstream handle, unsigned count, const CUstreamBatchMemOpParams*
     const CUresult made = make_memory_operations(stream->context(), operations, count, command);
     if (made != CUDA_SUCCESS)
       return made;
+    if (stream->capturing)
+      return capture_memory_operations(*stream, operations, count);
     Executor::instance().submit(stream, std::move(command));
     Executor::instance().run_light(stream);
     return CUDA_SUCCESS;
