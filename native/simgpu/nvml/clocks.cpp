@@ -1,23 +1,14 @@
-// Clocks and performance states. Derived from the load: physics.hpp says how.
-#include <utility>
+// Clocks: current, highest, supported, why not faster. Derived from the load: physics.hpp says how.
+#include <vector>
 
+#include "native/simgpu/nvml/clocks.hpp"
 #include "native/simgpu/nvml/physics.hpp"
 #include "native/simgpu/nvml/session.hpp"
 
-using namespace aliquot::simgpu::nvml;
+namespace aliquot::simgpu::nvml {
 
-namespace {
-
-constexpr unsigned int kStepMhz = 15, kLowestMhz = 210;
-
-unsigned int boost_mhz(const View& view) {
-  return view.model.clock_khz / 1000;
-}
-unsigned int highest_memory_mhz(const View& view) {
-  return view.model.memory_clock_khz / 1000;
-}
-
-nvmlReturn_t give_clock(nvmlClockType_t type, unsigned int sm, unsigned int memory, unsigned int* clock) {
+nvmlReturn_t give_clock(nvmlClockType_t type, unsigned int sm, unsigned int memory,
+                        unsigned int* clock) noexcept {
   switch (type) {
   case NVML_CLOCK_GRAPHICS:
   case NVML_CLOCK_SM:
@@ -34,15 +25,48 @@ nvmlReturn_t give_clock(nvmlClockType_t type, unsigned int sm, unsigned int memo
   }
 }
 
+std::vector<std::uint32_t> memory_clocks(const CardModel& model) {
+  std::vector<std::uint32_t> clocks{full_memory_mhz(model)};
+  if (idle_memory_mhz(model) != clocks.front())
+    clocks.push_back(idle_memory_mhz(model));
+  return clocks;
+}
+
+std::vector<std::uint32_t> graphics_clocks(const CardModel& model) {
+  std::vector<std::uint32_t> clocks;
+  for (std::uint32_t mhz = boost_mhz(model); mhz >= kLowestSmMhz; mhz -= kClockStepMhz)
+    clocks.push_back(mhz);
+  return clocks;
+}
+
+} // namespace aliquot::simgpu::nvml
+
+using namespace aliquot::simgpu::nvml;
+
+namespace {
+
 nvmlReturn_t highest_clock(nvmlDevice_t device, nvmlClockType_t type, unsigned int* clock) {
   return on_card(device, {clock}, [&](const View& view) {
-    return give_clock(type, boost_mhz(view), highest_memory_mhz(view), clock);
+    return give_clock(type, boost_mhz(view.model), full_memory_mhz(view.model), clock);
   });
 }
 
-unsigned int event_reasons(const View& view) {
-  const bool idle = view.machine.utilisation_percent(view.index) == 0;
-  return static_cast<unsigned int>(idle ? nvmlClocksEventReasonGpuIdle : nvmlClocksEventReasonNone);
+nvmlReturn_t give_clocks(const std::vector<std::uint32_t>& clocks, unsigned int* count, unsigned int* place) {
+  return give_list(clocks, count, place, [&](std::size_t i, std::uint32_t mhz) { place[i] = mhz; });
+}
+
+// Cards with HBM keep their memory clock and so their state; others go down when idle.
+nvmlPstates_t state_of(const View& view) noexcept {
+  return memory_clock_mhz(view) == full_memory_mhz(view.model) ? NVML_PSTATE_0 : NVML_PSTATE_8;
+}
+
+nvmlReturn_t reasons_that_exist(nvmlDevice_t device, unsigned long long* reasons) {
+  return read_value(device, reasons, [](const View&) {
+    return nvmlClocksEventReasonGpuIdle | nvmlClocksEventReasonApplicationsClocksSetting |
+           nvmlClocksEventReasonSwPowerCap | nvmlClocksThrottleReasonHwSlowdown |
+           nvmlClocksEventReasonSwThermalSlowdown | nvmlClocksThrottleReasonHwThermalSlowdown |
+           nvmlClocksThrottleReasonHwPowerBrakeSlowdown;
+  });
 }
 
 } // namespace
@@ -61,9 +85,18 @@ ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetMaxClockInfo(nvmlDevice_t device, nvmlC
   return highest_clock(device, type, clock);
 }
 
+ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetMaxCustomerBoostClock(nvmlDevice_t device, nvmlClockType_t type,
+                                                               unsigned int* clock) {
+  return highest_clock(device, type, clock);
+}
+
 ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetApplicationsClock(nvmlDevice_t device, nvmlClockType_t type,
                                                            unsigned int* clock) {
-  return highest_clock(device, type, clock);
+  return on_card(device, {clock}, [&](const View& view) {
+    const auto set = aliquot::simgpu::machine::unpacked(view.controls.applications.load());
+    return give_clock(type, set.high_mhz != 0 ? set.high_mhz : boost_mhz(view.model),
+                      set.low_mhz != 0 ? set.low_mhz : full_memory_mhz(view.model), clock);
+  });
 }
 
 ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetDefaultApplicationsClock(nvmlDevice_t device, nvmlClockType_t type,
@@ -73,68 +106,63 @@ ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetDefaultApplicationsClock(nvmlDevice_t d
 
 ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetClock(nvmlDevice_t device, nvmlClockType_t type, nvmlClockId_t id,
                                                unsigned int* clock) {
-  if (id >= NVML_CLOCK_ID_COUNT)
-    return NVML_ERROR_INVALID_ARGUMENT;
-  return id == NVML_CLOCK_ID_CURRENT ? nvmlDeviceGetClockInfo(device, type, clock)
-                                     : highest_clock(device, type, clock);
+  switch (id) {
+  case NVML_CLOCK_ID_CURRENT:
+    return nvmlDeviceGetClockInfo(device, type, clock);
+  case NVML_CLOCK_ID_APP_CLOCK_TARGET:
+    return nvmlDeviceGetApplicationsClock(device, type, clock);
+  case NVML_CLOCK_ID_APP_CLOCK_DEFAULT:
+  case NVML_CLOCK_ID_CUSTOMER_BOOST_MAX:
+    return highest_clock(device, type, clock);
+  default:
+    return on_card(device, {clock}, [](const View&) { return NVML_ERROR_INVALID_ARGUMENT; });
+  }
 }
 
 ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetSupportedMemoryClocks(nvmlDevice_t device, unsigned int* count,
                                                                unsigned int* clocks) {
-  return on_card(device, {count}, [&](const View& view) {
-    const unsigned int room = std::exchange(*count, 1);
-    if (clocks == nullptr || room < 1)
-      return NVML_ERROR_INSUFFICIENT_SIZE;
-    clocks[0] = highest_memory_mhz(view);
-    return NVML_SUCCESS;
-  });
+  return on_card(device, {count},
+                 [&](const View& view) { return give_clocks(memory_clocks(view.model), count, clocks); });
 }
 
 ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetSupportedGraphicsClocks(nvmlDevice_t device,
                                                                  unsigned int memory_clock,
                                                                  unsigned int* count, unsigned int* clocks) {
   return on_card(device, {count}, [&](const View& view) {
-    if (memory_clock != highest_memory_mhz(view))
-      return NVML_ERROR_NOT_FOUND;
-    const unsigned int steps = (boost_mhz(view) - kLowestMhz) / kStepMhz + 1;
-    const unsigned int room = std::exchange(*count, steps);
-    if (clocks == nullptr || room < steps)
-      return NVML_ERROR_INSUFFICIENT_SIZE;
-    for (unsigned int step = 0; step < steps; ++step)
-      clocks[step] = boost_mhz(view) - step * kStepMhz;
-    return NVML_SUCCESS;
+    if (memory_clock == full_memory_mhz(view.model))
+      return give_clocks(graphics_clocks(view.model), count, clocks);
+    if (memory_clock == idle_memory_mhz(view.model))
+      return give_clocks({kLowestSmMhz}, count, clocks);
+    return NVML_ERROR_NOT_FOUND;
   });
 }
 
-// Cards with HBM stay in P0; others go down when idle.
 ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetPerformanceState(nvmlDevice_t device, nvmlPstates_t* state) {
-  return read_value(device, state, [](const View& view) {
-    return memory_clock_mhz(view) == highest_memory_mhz(view) ? NVML_PSTATE_0 : NVML_PSTATE_8;
-  });
+  return read_value(device, state, state_of);
 }
 
 ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetPowerState(nvmlDevice_t device, nvmlPstates_t* state) {
-  return nvmlDeviceGetPerformanceState(device, state);
+  return read_value(device, state, state_of);
 }
 
 ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetCurrentClocksEventReasons(nvmlDevice_t device,
                                                                    unsigned long long* reasons) {
-  return read_value(device, reasons, event_reasons);
+  return read_value(device, reasons, clock_reasons);
 }
 
 ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetCurrentClocksThrottleReasons(nvmlDevice_t device,
                                                                       unsigned long long* reasons) {
-  return read_value(device, reasons, event_reasons);
+  return read_value(device, reasons, clock_reasons);
 }
 
 ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetSupportedClocksEventReasons(nvmlDevice_t device,
                                                                      unsigned long long* reasons) {
-  return read_value(device, reasons, [](const View&) { return nvmlClocksEventReasonGpuIdle; });
+  return reasons_that_exist(device, reasons);
 }
 
 ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetSupportedClocksThrottleReasons(nvmlDevice_t device,
                                                                         unsigned long long* reasons) {
-  return nvmlDeviceGetSupportedClocksEventReasons(device, reasons);
+  return reasons_that_exist(device, reasons);
 }
 
 } // extern "C"

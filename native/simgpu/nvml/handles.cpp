@@ -13,16 +13,41 @@ using namespace aliquot::simgpu::nvml;
 
 namespace {
 
+nvmlReturn_t give_card(Machine& machine, std::uint32_t card, nvmlDevice_t* device) noexcept {
+  if (is_lost(machine, card))
+    return NVML_ERROR_GPU_IS_LOST;
+  *device = handle_of(card);
+  return NVML_SUCCESS;
+}
+
 template <typename Matches>
 nvmlReturn_t find_card(Machine& machine, nvmlDevice_t* device, Matches&& matches) {
   for (std::uint32_t index = 0; index < machine.cards().size(); ++index) {
     if (!matches(machine.cards()[index], index))
       continue;
-    *device = handle_of(index);
-    return NVML_SUCCESS;
+    return give_card(machine, index, device);
   }
   return NVML_ERROR_NOT_FOUND;
 }
+
+// A card or one of its MIG devices, whichever `matches(uuid, text)` takes.
+template <typename Matches>
+nvmlReturn_t find_by_uuid(Machine& machine, nvmlDevice_t* device, Matches&& matches) {
+  for (std::uint32_t card = 0; card < machine.cards().size(); ++card) {
+    const Card& found = machine.cards()[card];
+    if (matches(found.uuid, aliquot::simgpu::machine::uuid_text(found)))
+      return give_card(machine, card, device);
+    for (const auto& instance : machine.mig().compute_instances(card)) {
+      if (!matches(instance.uuid, aliquot::simgpu::machine::mig_uuid_text(instance.uuid)))
+        continue;
+      *device = mig_handle_of(card, instance);
+      return NVML_SUCCESS;
+    }
+  }
+  return NVML_ERROR_NOT_FOUND;
+}
+
+using Uuid = std::uint8_t[16];
 
 struct PciAddress {
   unsigned int domain = 0, bus = 0, device = 0;
@@ -70,8 +95,7 @@ ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned int index, nv
   return on_machine({device}, [&](Machine& machine) {
     if (index >= machine.cards().size())
       return NVML_ERROR_INVALID_ARGUMENT;
-    *device = handle_of(index);
-    return NVML_SUCCESS;
+    return give_card(machine, index, device);
   });
 }
 
@@ -81,9 +105,7 @@ ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetHandleByIndex(unsigned int index, nvmlD
 
 ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetHandleByUUID(const char* uuid, nvmlDevice_t* device) {
   return on_machine({uuid, device}, [&](Machine& machine) {
-    return find_card(machine, device, [&](const Card& card, std::uint32_t) {
-      return aliquot::simgpu::machine::uuid_text(card) == uuid;
-    });
+    return find_by_uuid(machine, device, [&](const Uuid&, const std::string& text) { return text == uuid; });
   });
 }
 
@@ -94,10 +116,9 @@ ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetHandleByUUIDV(const nvmlUUID_t* uuid, n
     const bool binary = uuid->type == NVML_UUID_TYPE_BINARY;
     if (!binary && uuid->type != NVML_UUID_TYPE_ASCII)
       return NVML_ERROR_INVALID_ARGUMENT;
-    return find_card(machine, device, [&](const Card& card, std::uint32_t) {
-      return binary ? std::memcmp(card.uuid, uuid->value.bytes, sizeof card.uuid) == 0
-                    : std::strncmp(aliquot::simgpu::machine::uuid_text(card).c_str(), uuid->value.str,
-                                   sizeof uuid->value.str) == 0;
+    return find_by_uuid(machine, device, [&](const Uuid& bytes, const std::string& text) {
+      return binary ? std::memcmp(bytes, uuid->value.bytes, sizeof bytes) == 0
+                    : std::strncmp(text.c_str(), uuid->value.str, sizeof uuid->value.str) == 0;
     });
   });
 }

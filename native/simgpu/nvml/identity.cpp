@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "native/simgpu/machine/card_text.hpp"
+#include "native/simgpu/nvml/ledger.hpp"
 #include "native/simgpu/nvml/serial.hpp"
 #include "native/simgpu/nvml/session.hpp"
 
@@ -63,6 +64,17 @@ unsigned int architecture(const CardModel& model) noexcept {
   }
 }
 
+// Among the MIG devices of its card.
+unsigned int mig_index(const View& view) {
+  unsigned int index = 0;
+  for (const auto& each : view.machine.mig().compute_instances(view.index)) {
+    if (each.gpu.id == view.instance->gpu.id && each.id == view.instance->id)
+      break;
+    ++index;
+  }
+  return index;
+}
+
 nvmlBrandType_t brand(const View& view) noexcept {
   if (is_geforce(view))
     return NVML_BRAND_GEFORCE_RTX;
@@ -77,12 +89,17 @@ using namespace aliquot::simgpu::nvml;
 extern "C" {
 
 ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetName(nvmlDevice_t device, char* name, unsigned int length) {
-  return on_card(device, {name}, [&](const View& view) { return give_text(view.card.name, name, length); });
+  return on_device(device, {name}, [&](const View& view) {
+    const std::string part = view.instance != nullptr ? " MIG " + view.instance->name : "";
+    return give_text(view.card.name + part, name, length);
+  });
 }
 
 ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetUUID(nvmlDevice_t device, char* uuid, unsigned int length) {
-  return on_card(device, {uuid}, [&](const View& view) {
-    return give_text(aliquot::simgpu::machine::uuid_text(view.card), uuid, length);
+  return on_device(device, {uuid}, [&](const View& view) {
+    return give_text(view.instance != nullptr ? aliquot::simgpu::machine::mig_uuid_text(view.instance->uuid)
+                                              : aliquot::simgpu::machine::uuid_text(view.card),
+                     uuid, length);
   });
 }
 
@@ -99,8 +116,61 @@ ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetVbiosVersion(nvmlDevice_t device, char*
                  [&](const View&) { return give_text("00.00.00.00.00", version, length); });
 }
 
+// There is no chip that holds them: zeros in the vendor's forms, on the cards that would have one.
+ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetInforomImageVersion(nvmlDevice_t device, char* version,
+                                                             unsigned int length) {
+  return on_card(device, {version}, [&](const View& view) {
+    return view.model.ecc ? give_text("0000.0000.00.00", version, length) : NVML_ERROR_NOT_SUPPORTED;
+  });
+}
+
+ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetInforomVersion(nvmlDevice_t device, nvmlInforomObject_t object,
+                                                        char* version, unsigned int length) {
+  return on_card(device, {version}, [&](const View& view) {
+    if (object >= NVML_INFOROM_COUNT)
+      return NVML_ERROR_INVALID_ARGUMENT;
+    const bool has = view.model.ecc && (object == NVML_INFOROM_OEM || object == NVML_INFOROM_ECC);
+    return has ? give_text("0.0", version, length) : NVML_ERROR_NOT_SUPPORTED;
+  });
+}
+
+ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceValidateInforom(nvmlDevice_t device) {
+  return on_card(device, {},
+                 [](const View& view) { return view.model.ecc ? NVML_SUCCESS : NVML_ERROR_NOT_SUPPORTED; });
+}
+
+// The firmware has the driver's version (nvml.h), of which system.cpp says where it is from.
+ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetGspFirmwareVersion(nvmlDevice_t device, char* version) {
+  return on_card(device, {version}, [&](const View& view) {
+    if (view.model.compute_major * 10 + view.model.compute_minor < 75)
+      return NVML_ERROR_NOT_SUPPORTED;
+    return nvmlSystemGetDriverVersion(version, NVML_GSP_FIRMWARE_VERSION_BUF_SIZE);
+  });
+}
+
+// Made of the UUID, as the serial number is.
+ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetPdi(nvmlDevice_t device, nvmlPdi_t* pdi) {
+  return on_card(device, {pdi}, [&](const View& view) {
+    if (pdi->version != struct_version(sizeof(nvmlPdi_v1_t), 1))
+      return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+    std::memcpy(&pdi->value, view.card.uuid, sizeof pdi->value);
+    return NVML_SUCCESS;
+  });
+}
+
+// The simulated card is there as long as its host is up, in seconds.
+ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetGpuUptime_v1(nvmlDevice_t device, nvmlGpuUptime_v1_t* uptime) {
+  return on_device(device, {uptime}, [&](const View&) {
+    uptime->uptime = static_cast<unsigned int>(boot_ns() / 1'000'000'000);
+    return NVML_SUCCESS;
+  });
+}
+
 ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetIndex(nvmlDevice_t device, unsigned int* index) {
-  return read_value(device, index, [](const View& view) { return view.index; });
+  return on_device(device, {index}, [&](const View& view) {
+    *index = view.instance != nullptr ? mig_index(view) : view.index;
+    return NVML_SUCCESS;
+  });
 }
 
 ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetMinorNumber(nvmlDevice_t device, unsigned int* minor) {
@@ -124,7 +194,7 @@ ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetArchitecture(nvmlDevice_t device, nvmlD
 }
 
 ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetCudaComputeCapability(nvmlDevice_t device, int* major, int* minor) {
-  return on_card(device, {major, minor}, [&](const View& view) {
+  return on_device(device, {major, minor}, [&](const View& view) {
     *major = static_cast<int>(view.model.compute_major);
     *minor = static_cast<int>(view.model.compute_minor);
     return NVML_SUCCESS;
@@ -174,33 +244,6 @@ ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetPciInfoExt(nvmlDevice_t device, nvmlPci
 
 ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetBusType(nvmlDevice_t device, nvmlBusType_t* type) {
   return read_value(device, type, [](const View&) { return NVML_BUS_TYPE_PCIE; });
-}
-
-ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetMaxPcieLinkGeneration(nvmlDevice_t device,
-                                                               unsigned int* generation) {
-  return read_value(device, generation, [](const View& view) { return view.model.pcie_generation; });
-}
-
-ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetGpuMaxPcieLinkGeneration(nvmlDevice_t device,
-                                                                  unsigned int* generation) {
-  return nvmlDeviceGetMaxPcieLinkGeneration(device, generation);
-}
-
-ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetCurrPcieLinkGeneration(nvmlDevice_t device,
-                                                                unsigned int* generation) {
-  return nvmlDeviceGetMaxPcieLinkGeneration(device, generation);
-}
-
-ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetMaxPcieLinkWidth(nvmlDevice_t device, unsigned int* width) {
-  return read_value(device, width, [](const View& view) { return view.model.pcie_width; });
-}
-
-ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetCurrPcieLinkWidth(nvmlDevice_t device, unsigned int* width) {
-  return nvmlDeviceGetMaxPcieLinkWidth(device, width);
-}
-
-ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetPcieReplayCounter(nvmlDevice_t device, unsigned int* count) {
-  return read_value(device, count, [](const View&) { return 0; });
 }
 
 } // extern "C"

@@ -1,6 +1,7 @@
 // Processes on a card: memory that each holds, share of the engine that each had.
 #include <ctime>
 #include <map>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -13,19 +14,27 @@ namespace {
 
 struct OnCard {
   unsigned int pid;
+  unsigned int gpu_instance, compute_instance; // nvml.h: 0xFFFFFFFF outside MIG
   unsigned long long bytes;
 };
 
-// One line per process, though it may have the library twice.
+bool concerns(const View& view, const aliquot::simgpu::machine::ProcessRecord& record) noexcept {
+  return record.card == view.index &&
+         (view.instance == nullptr ||
+          (record.gpu_instance == view.instance->gpu.id && record.compute_instance == view.instance->id));
+}
+
+// One line per process and instance, though it may have the library twice.
 std::vector<OnCard> processes_on(const View& view) {
-  std::map<unsigned int, unsigned long long> bytes;
+  std::map<std::tuple<unsigned int, unsigned int, unsigned int>, unsigned long long> bytes;
   for (const auto& record : view.machine.processes())
-    if (record.card == view.index)
-      bytes[static_cast<unsigned int>(record.pid)] += record.vram_bytes;
+    if (concerns(view, record))
+      bytes[{static_cast<unsigned int>(record.pid), record.gpu_instance, record.compute_instance}] +=
+          record.vram_bytes;
   std::vector<OnCard> result;
   result.reserve(bytes.size());
-  for (const auto& [pid, held] : bytes)
-    result.push_back({pid, held});
+  for (const auto& [place, held] : bytes)
+    result.push_back({std::get<0>(place), std::get<1>(place), std::get<2>(place), held});
   return result;
 }
 
@@ -33,29 +42,26 @@ void write_info(const OnCard& process, nvmlProcessInfo_v1_t& info) {
   info = {process.pid, process.bytes};
 }
 
-// Outside MIG a process is in no instance (nvml.h: 0xFFFFFFFF).
 template <typename Info>
 void write_info(const OnCard& process, Info& info) {
-  info = {process.pid, process.bytes, 0xffffffff, 0xffffffff};
+  info = {process.pid, process.bytes, process.gpu_instance, process.compute_instance};
 }
 
 template <typename Info>
 nvmlReturn_t list_compute(nvmlDevice_t device, unsigned int* count, Info* infos) {
-  return on_card(device, {count}, [&](const View& view) {
+  return on_device(device, {count}, [&](const View& view) {
     if (*count != 0 && infos == nullptr)
       return NVML_ERROR_INVALID_ARGUMENT;
-    const std::vector<OnCard> processes = processes_on(view);
-    const unsigned int room = std::exchange(*count, static_cast<unsigned int>(processes.size()));
-    if (room < processes.size())
-      return NVML_ERROR_INSUFFICIENT_SIZE;
-    for (std::size_t i = 0; i < processes.size(); ++i)
-      write_info(processes[i], infos[i]);
-    return NVML_SUCCESS;
+    return give_list(processes_on(view), count, infos,
+                     [&](std::size_t i, const OnCard& process) { write_info(process, infos[i]); });
   });
 }
 
 nvmlReturn_t list_nobody(nvmlDevice_t device, unsigned int* count) {
-  return read_value(device, count, [](const View&) { return 0; });
+  return on_device(device, {count}, [&](const View&) {
+    *count = 0;
+    return NVML_SUCCESS;
+  });
 }
 
 unsigned long long now_us() {
@@ -135,6 +141,8 @@ ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t device,
                                                             unsigned int* count,
                                                             unsigned long long last_seen_us) {
   return on_card(device, {count}, [&](const View& view) {
+    if (view.machine.mig().enabled(view.index))
+      return NVML_ERROR_NOT_SUPPORTED;
     const std::vector<Share> shares = shares_on(view);
     const unsigned long long now = now_us();
     if (shares.empty() || last_seen_us > now) {
@@ -155,6 +163,8 @@ ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetProcessesUtilizationInfo(nvmlDevice_t d
   return on_card(device, {info}, [&](const View& view) {
     if (info->version != struct_version(sizeof(nvmlProcessesUtilizationInfo_v1_t), 1))
       return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+    if (view.machine.mig().enabled(view.index))
+      return NVML_ERROR_NOT_SUPPORTED;
     const std::vector<Share> shares = shares_on(view);
     const unsigned int room =
         std::exchange(info->processSamplesCount, static_cast<unsigned int>(shares.size()));
@@ -171,18 +181,18 @@ ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetProcessesUtilizationInfo(nvmlDevice_t d
 
 ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetRunningProcessDetailList(nvmlDevice_t device,
                                                                   nvmlProcessDetailList_t* list) {
-  return on_card(device, {list}, [&](const View& view) {
+  return on_device(device, {list}, [&](const View& view) {
     if (list->version != struct_version(sizeof(nvmlProcessDetailList_v1_t), 1))
       return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
-    constexpr unsigned int kCompute = 0; // nvml.h: 0 compute, 1 graphics, 2 MPS
+    constexpr unsigned int kCompute = 0, kModes = 3; // nvml.h: 0 compute, 1 graphics, 2 MPS
+    if (list->mode >= kModes)
+      return NVML_ERROR_INVALID_ARGUMENT;
     const std::vector<OnCard> processes = list->mode == kCompute ? processes_on(view) : std::vector<OnCard>();
-    const unsigned int room =
-        std::exchange(list->numProcArrayEntries, static_cast<unsigned int>(processes.size()));
-    if (room < processes.size() || (!processes.empty() && list->procArray == nullptr))
-      return NVML_ERROR_INSUFFICIENT_SIZE;
-    for (std::size_t i = 0; i < processes.size(); ++i)
-      list->procArray[i] = {processes[i].pid, processes[i].bytes, 0xffffffff, 0xffffffff, 0};
-    return NVML_SUCCESS;
+    return give_list(processes, &list->numProcArrayEntries, list->procArray,
+                     [&](std::size_t i, const OnCard& process) {
+                       list->procArray[i] = {process.pid, process.bytes, process.gpu_instance,
+                                             process.compute_instance, 0};
+                     });
   });
 }
 

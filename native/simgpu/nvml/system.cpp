@@ -1,4 +1,5 @@
 // Initialisation, versions, names of processes.
+#include <algorithm>
 #include <cstdio>
 #include <string>
 
@@ -13,6 +14,7 @@ namespace {
 // compare the number; that the driver is simulated, the cards' names say.
 constexpr const char* kDriverVersion = "615.71";
 constexpr const char* kNvmlVersion = "13.615.71";
+constexpr const char* kDriverBranch = "r615_00";
 
 nvmlReturn_t program_of(unsigned int pid, std::string& name) {
   char path[32], text[256];
@@ -64,6 +66,62 @@ ALIQUOT_EXPORT nvmlReturn_t nvmlSystemGetCudaDriverVersion(int* version) {
 
 ALIQUOT_EXPORT nvmlReturn_t nvmlSystemGetCudaDriverVersion_v2(int* version) {
   return nvmlSystemGetCudaDriverVersion(version);
+}
+
+ALIQUOT_EXPORT nvmlReturn_t nvmlSystemGetDriverBranch(nvmlSystemDriverBranchInfo_t* info,
+                                                      unsigned int length) {
+  return on_machine({info}, [&](Machine&) {
+    if (info->version != struct_version(sizeof(nvmlSystemDriverBranchInfo_v1_t), 1))
+      return NVML_ERROR_INVALID_ARGUMENT;
+    return give_text(kDriverBranch, info->branch, std::min<unsigned int>(length, sizeof info->branch));
+  });
+}
+
+// No card is kept from the driver, no S-class unit and no host interface card is there. The first two answer
+// without nvmlInit.
+ALIQUOT_EXPORT nvmlReturn_t nvmlGetExcludedDeviceCount(unsigned int* count) {
+  if (count == nullptr)
+    return NVML_ERROR_INVALID_ARGUMENT;
+  *count = 0;
+  return NVML_SUCCESS;
+}
+
+ALIQUOT_EXPORT nvmlReturn_t nvmlGetExcludedDeviceInfoByIndex(unsigned int, nvmlExcludedDeviceInfo_t*) {
+  return NVML_ERROR_INVALID_ARGUMENT;
+}
+
+ALIQUOT_EXPORT nvmlReturn_t nvmlUnitGetCount(unsigned int* count) {
+  return on_machine({count}, [&](Machine&) {
+    *count = 0;
+    return NVML_SUCCESS;
+  });
+}
+
+ALIQUOT_EXPORT nvmlReturn_t nvmlUnitGetHandleByIndex(unsigned int, nvmlUnit_t* unit) {
+  return on_machine({unit}, [](Machine&) { return NVML_ERROR_INVALID_ARGUMENT; });
+}
+
+ALIQUOT_EXPORT nvmlReturn_t nvmlSystemGetHicVersion(unsigned int* count, nvmlHwbcEntry_t*) {
+  return on_machine({count}, [&](Machine&) {
+    *count = 0;
+    return NVML_SUCCESS;
+  });
+}
+
+// Confidential computing: this machine's processor and cards do none.
+ALIQUOT_EXPORT nvmlReturn_t nvmlSystemGetConfComputeState(nvmlConfComputeSystemState_t* state) {
+  return on_machine({state}, [&](Machine&) {
+    *state = {NVML_CC_SYSTEM_ENVIRONMENT_UNAVAILABLE, NVML_CC_SYSTEM_FEATURE_DISABLED,
+              NVML_CC_SYSTEM_DEVTOOLS_MODE_OFF};
+    return NVML_SUCCESS;
+  });
+}
+
+ALIQUOT_EXPORT nvmlReturn_t nvmlSystemGetConfComputeCapabilities(nvmlConfComputeSystemCaps_t* capabilities) {
+  return on_machine({capabilities}, [&](Machine&) {
+    *capabilities = {NVML_CC_SYSTEM_CPU_CAPS_NONE, NVML_CC_SYSTEM_GPUS_CC_NOT_CAPABLE};
+    return NVML_SUCCESS;
+  });
 }
 
 ALIQUOT_EXPORT nvmlReturn_t nvmlSystemGetProcessName(unsigned int pid, char* name, unsigned int length) {

@@ -1,4 +1,4 @@
-// Temperature, power, energy and fans. Derived, not measured: physics.hpp says how.
+// Temperature. Derived, not measured: physics.hpp says how.
 #include "native/simgpu/nvml/physics.hpp"
 #include "native/simgpu/nvml/session.hpp"
 
@@ -6,25 +6,12 @@ using namespace aliquot::simgpu::nvml;
 
 namespace {
 
-bool has_fans(const View& view) {
-  return view.model.fans != 0;
+bool has_thresholds(nvmlTemperatureThresholds_t type) noexcept {
+  return type == NVML_TEMPERATURE_THRESHOLD_SHUTDOWN || type == NVML_TEMPERATURE_THRESHOLD_SLOWDOWN ||
+         type == NVML_TEMPERATURE_THRESHOLD_GPU_MAX || type == NVML_TEMPERATURE_THRESHOLD_MEM_MAX;
 }
 
-unsigned int power_limit(const View& view) {
-  return view.model.power_limit_mw;
-}
-
-// Fans are those of the card: one outside its count is no fan.
-nvmlReturn_t fan(nvmlDevice_t device, unsigned int number, unsigned int* speed) {
-  return on_card(device, {speed}, [&](const View& view) {
-    if (!has_fans(view))
-      return NVML_ERROR_NOT_SUPPORTED;
-    if (number >= view.model.fans)
-      return NVML_ERROR_INVALID_ARGUMENT;
-    *speed = fan_percent(view);
-    return NVML_SUCCESS;
-  });
-}
+constexpr unsigned int kAllSensors = 15; // NVML_THERMAL_TARGET_ALL, as a sensor's index
 
 } // namespace
 
@@ -51,70 +38,44 @@ ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetTemperatureV(nvmlDevice_t device, nvmlT
 ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetTemperatureThreshold(nvmlDevice_t device,
                                                               nvmlTemperatureThresholds_t type,
                                                               unsigned int* temperature) {
-  return on_card(device, {temperature}, [&](const View&) {
-    switch (type) {
-    case NVML_TEMPERATURE_THRESHOLD_SHUTDOWN:
-      *temperature = kShutdownC;
-      return NVML_SUCCESS;
-    case NVML_TEMPERATURE_THRESHOLD_SLOWDOWN:
-      *temperature = kSlowdownC;
-      return NVML_SUCCESS;
-    case NVML_TEMPERATURE_THRESHOLD_GPU_MAX:
-      *temperature = kTargetC;
-      return NVML_SUCCESS;
-    default:
-      return type < NVML_TEMPERATURE_THRESHOLD_COUNT ? NVML_ERROR_NOT_SUPPORTED : NVML_ERROR_INVALID_ARGUMENT;
-    }
-  });
-}
-
-ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetPowerUsage(nvmlDevice_t device, unsigned int* milliwatts) {
-  return read_value(device, milliwatts, power_mw);
-}
-
-ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetPowerManagementMode(nvmlDevice_t device, nvmlEnableState_t* mode) {
-  return read_value(device, mode, [](const View&) { return NVML_FEATURE_ENABLED; });
-}
-
-ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetPowerManagementLimit(nvmlDevice_t device, unsigned int* limit) {
-  return read_value(device, limit, power_limit);
-}
-
-ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetPowerManagementDefaultLimit(nvmlDevice_t device,
-                                                                     unsigned int* limit) {
-  return read_value(device, limit, power_limit);
-}
-
-ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetEnforcedPowerLimit(nvmlDevice_t device, unsigned int* limit) {
-  return read_value(device, limit, power_limit);
-}
-
-ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetPowerManagementLimitConstraints(nvmlDevice_t device,
-                                                                         unsigned int* minimum,
-                                                                         unsigned int* maximum) {
-  return on_card(device, {minimum, maximum}, [&](const View& view) {
-    *minimum = power_limit(view) / 2;
-    *maximum = power_limit(view);
+  return on_card(device, {temperature}, [&](const View& view) {
+    if (type >= NVML_TEMPERATURE_THRESHOLD_COUNT)
+      return NVML_ERROR_INVALID_ARGUMENT;
+    const bool of_memory = type == NVML_TEMPERATURE_THRESHOLD_MEM_MAX;
+    if (!has_thresholds(type) || (of_memory && !has_memory_temperature(view)))
+      return NVML_ERROR_NOT_SUPPORTED;
+    *temperature = type == NVML_TEMPERATURE_THRESHOLD_SHUTDOWN   ? kShutdownC
+                   : type == NVML_TEMPERATURE_THRESHOLD_SLOWDOWN ? kSlowdownC
+                   : of_memory                                   ? kMemoryMaxC
+                                                                 : kTargetC;
     return NVML_SUCCESS;
   });
 }
 
-ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetTotalEnergyConsumption(nvmlDevice_t device,
-                                                                unsigned long long* millijoules) {
-  return read_value(device, millijoules, energy_mj);
+ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetMarginTemperature(nvmlDevice_t device,
+                                                           nvmlMarginTemperature_t* margin) {
+  return on_card(device, {margin}, [&](const View& view) {
+    if (margin->version != struct_version(sizeof(nvmlMarginTemperature_v1_t), 1))
+      return NVML_ERROR_ARGUMENT_VERSION_MISMATCH;
+    margin->marginTemperature = static_cast<int>(kSlowdownC) - static_cast<int>(temperature_c(view));
+    return NVML_SUCCESS;
+  });
 }
 
-ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetFanSpeed(nvmlDevice_t device, unsigned int* speed) {
-  return fan(device, 0, speed);
-}
-
-ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetFanSpeed_v2(nvmlDevice_t device, unsigned int number,
-                                                     unsigned int* speed) {
-  return fan(device, number, speed);
-}
-
-ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetNumFans(nvmlDevice_t device, unsigned int* count) {
-  return read_value(device, count, [](const View& view) { return view.model.fans; });
+ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetThermalSettings(nvmlDevice_t device, unsigned int sensor,
+                                                         nvmlGpuThermalSettings_t* settings) {
+  return on_card(device, {settings}, [&](const View& view) {
+    if (sensor != 0 && sensor != kAllSensors)
+      return NVML_ERROR_INVALID_ARGUMENT;
+    *settings = {};
+    settings->count = 1;
+    auto& only = settings->sensor[0];
+    only.controller = NVML_THERMAL_CONTROLLER_GPU_INTERNAL;
+    only.target = NVML_THERMAL_TARGET_GPU;
+    only.defaultMaxTemp = static_cast<int>(kShutdownC);
+    only.currentTemp = static_cast<int>(temperature_c(view));
+    return NVML_SUCCESS;
+  });
 }
 
 } // extern "C"
