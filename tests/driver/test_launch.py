@@ -63,7 +63,7 @@ def test_bounds_of_the_kernel(api: Any, kernels: Any) -> None:
         return api.code("cuLaunchKernel", kernels(name), 1, 1, 1, x, y, 1, shared, 0, 0, 0)
 
     assert code("bounded", 64) == "SUCCESS"
-    assert code("bounded", 65) in ("LAUNCH_OUT_OF_RESOURCES", "INVALID_VALUE")
+    assert code("bounded", 65) == "INVALID_VALUE"  # as numba-cuda's tests expect of cards
     assert code("exact", 32, 2) == "SUCCESS"
     assert code("exact", 64) != "SUCCESS"
     assert code("empty", 32, shared=48 * 1024) == "SUCCESS"

@@ -101,8 +101,9 @@ CUresult with_kernel_info(CUkernel handle, Body body) {
     const auto kernel = driver.kernels.find(handle);
     if (!kernel)
       return CUDA_ERROR_INVALID_HANDLE;
-    const exec::KernelInfo* info = kernel->code->info(kernel->name);
-    return info != nullptr ? body(*kernel, *info) : CUDA_ERROR_INVALID_PTX;
+    const exec::KernelInfo* info = nullptr;
+    const CUresult error = kernel->code->info(kernel->name, info);
+    return error == CUDA_SUCCESS ? body(*kernel, *info) : error;
   });
 }
 

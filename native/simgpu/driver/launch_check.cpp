@@ -30,6 +30,8 @@ CUresult check_kernel(const exec::KernelInfo& info, const KernelSettings& settin
       (required.x != shape.block[0] || required.y != shape.block[1] || required.z != shape.block[2]))
     return CUDA_ERROR_INVALID_VALUE;
   const unsigned threads = shape.block[0] * shape.block[1] * shape.block[2];
+  if (threads > info.max_threads) // .maxntid
+    return CUDA_ERROR_INVALID_VALUE;
   if (threads > largest_block(device, info))
     return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
   if (shape.dynamic_shared_bytes > dynamic_shared_limit(device, info, settings))

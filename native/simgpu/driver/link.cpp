@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "native/simgpu/driver/core/code.hpp"
+#include "native/simgpu/driver/device_runtime.hpp"
 #include "native/simgpu/driver/entry.hpp"
 #include "native/simgpu/driver/image_file.hpp"
 #include "native/simgpu/image/image.hpp"
@@ -62,6 +63,10 @@ CUresult add(Linker& linker, CUjitInputType type, const void* data, std::size_t 
     return CUDA_ERROR_INVALID_VALUE;
   if (!linker.image.empty())
     return CUDA_ERROR_INVALID_VALUE; // complete already
+  if (type == CU_JIT_INPUT_LIBRARY && is_device_runtime(data, bytes)) {
+    linker.texts.push_back(device_runtime_ptx());
+    return CUDA_SUCCESS;
+  }
   image::Contents contents;
   const image::Status status = image::read(data, bytes, linker.capability, contents);
   if (status == image::Status::NoPtx) {
@@ -109,7 +114,7 @@ CUresult add_file(CUlinkState state, CUjitInputType type, const char* path, unsi
 CUresult complete(Linker& linker) {
   if (linker.texts.empty())
     return CUDA_ERROR_INVALID_VALUE;
-  linker.image = image::pack_linked(linker.texts, linker.capability);
+  linker.image = image::pack_linked(linker.texts, linker.capability, linker.log.max_registers());
   CUresult error = CUDA_SUCCESS;
   if (!Code::read(linker.image.data(), linker.image.size(), linker.capability, linker.log, error))
     linker.image.clear();

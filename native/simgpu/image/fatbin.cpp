@@ -13,6 +13,7 @@ constexpr std::size_t kEntryHeader = 64;
 constexpr std::uint64_t kFlag64Bit = 0x1, kFlagLz4 = 0x2000, kFlagZstd = 0x8000;
 // Marks the entries that pack_linked wrote. nvcc leaves the upper half of the flags clear.
 constexpr std::uint64_t kFlagLinked = 0x4151'0000'0000'0000;
+constexpr std::size_t kLinkedRegisters = 48; // where they say how many registers; zero in nvcc's
 
 template <typename T>
 T load(const std::uint8_t* at) {
@@ -33,12 +34,17 @@ struct Entry {
   std::uint32_t sm = 0;
   std::uint64_t flags = 0;
   std::uint64_t compressed = 0, uncompressed = 0;
+  std::uint32_t max_registers = 0; // of linked ones
   Bytes payload;
 };
 
 Status invalid(Contents& out, const char* what) {
   out.message = std::string("malformed fat binary: ") + what;
   return Status::Invalid;
+}
+
+bool is_linked(const Entry& entry) {
+  return entry.flags >> 32 == kFlagLinked >> 32;
 }
 
 // Splits the container. False where an entry does not lie inside it.
@@ -56,15 +62,13 @@ bool split(Bytes container, std::vector<Entry>& entries) {
     entry.sm = load<std::uint32_t>(rest.data() + 28);
     entry.flags = load<std::uint64_t>(rest.data() + 40);
     entry.uncompressed = header >= kEntryHeader ? load<std::uint64_t>(rest.data() + 56) : 0;
+    if (is_linked(entry) && header >= kEntryHeader)
+      entry.max_registers = load<std::uint32_t>(rest.data() + kLinkedRegisters);
     entry.payload = rest.subspan(header, payload);
     entries.push_back(entry);
     rest = rest.subspan(header + payload);
   }
   return true;
-}
-
-bool is_linked(const Entry& entry) {
-  return entry.flags >> 32 == kFlagLinked >> 32;
 }
 
 void cut_at_nul(std::string& text) {
@@ -84,6 +88,7 @@ Status extract(const Entry& entry, Contents& out) {
     return invalid(out, "its texts take more than 512 MiB together");
   PtxText& made = out.ptx.emplace_back();
   made.sm = entry.sm;
+  made.max_registers = entry.max_registers;
   const bool lz4 = (entry.flags & kFlagLz4) != 0, zstd = (entry.flags & kFlagZstd) != 0;
   if (!lz4 && !zstd) {
     made.text.assign(reinterpret_cast<const char*>(entry.payload.data()), entry.payload.size());
@@ -152,7 +157,8 @@ Status read_container(Bytes container, std::uint32_t sm, Contents& out) {
   return Status::Ok;
 }
 
-std::vector<std::uint8_t> pack_linked(const std::vector<std::string>& ptx_texts, std::uint32_t sm) {
+std::vector<std::uint8_t> pack_linked(const std::vector<std::string>& ptx_texts, std::uint32_t sm,
+                                      std::uint32_t max_registers) {
   std::vector<std::uint8_t> bytes(kContainerHeader);
   for (const std::string& text : ptx_texts) {
     const std::size_t start = bytes.size();
@@ -164,6 +170,7 @@ std::vector<std::uint8_t> pack_linked(const std::vector<std::string>& ptx_texts,
     put<std::uint64_t>(bytes, start + 8, padded);
     put<std::uint32_t>(bytes, start + 28, sm);
     put<std::uint64_t>(bytes, start + 40, kFlagLinked | kFlag64Bit);
+    put<std::uint32_t>(bytes, start + kLinkedRegisters, max_registers);
     std::copy(text.begin(), text.end(), bytes.begin() + static_cast<std::ptrdiff_t>(start + kEntryHeader));
   }
   put<std::uint32_t>(bytes, 0, kContainerMagic);

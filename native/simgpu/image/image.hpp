@@ -23,7 +23,8 @@ enum class Status : std::uint8_t {
 // One PTX text found inside, decompressed.
 struct PtxText {
   std::string text;
-  std::uint32_t sm = 0; // what the container entry says; 0 for bare text
+  std::uint32_t sm = 0;            // what the container entry says; 0 for bare text
+  std::uint32_t max_registers = 0; // a thread may have, as the linker was told; 0: not limited
 };
 
 struct Contents {
@@ -40,6 +41,7 @@ struct Contents {
 Status read(const void* image, std::size_t known_bytes, std::uint32_t sm, Contents& out);
 
 // The image that cuLinkComplete hands out: a fat-binary container whose PTX entries belong together.
-std::vector<std::uint8_t> pack_linked(const std::vector<std::string>& ptx_texts, std::uint32_t sm);
+std::vector<std::uint8_t> pack_linked(const std::vector<std::string>& ptx_texts, std::uint32_t sm,
+                                      std::uint32_t max_registers = 0);
 
 } // namespace aliquot::simgpu::image

@@ -25,16 +25,30 @@ CUresult result_of(image::Status status) noexcept {
   return CUDA_ERROR_INVALID_IMAGE;
 }
 
+// Of a module that could not be compiled.
+CUresult result_of(const exec::CompileResult& failed) noexcept {
+  return failed.unsupported ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_PTX;
+}
+
 // What the client can do about an image that holds machine code alone.
 constexpr const char* kNoPtxAdvice = "; the simulated GPU runs PTX: compile with -arch=compute_XX or "
                                      "-gencode ...,code=compute_XX, ask NVRTC for "
                                      "compute_XX rather than sm_XX, or set CUPY_COMPILE_WITH_PTX=1";
 
+// As .maxnreg does, for all kernels of a module. 0: not at all.
+void limit_registers(ptx::Module& module, std::uint32_t most) noexcept {
+  for (ptx::Function& function : module.functions)
+    if (most != 0 && (function.max_registers == 0 || function.max_registers > most))
+      function.max_registers = most;
+}
+
 bool parse_all(const image::Contents& contents, ptx::Module& module, ptx::ParseError& error) {
   std::vector<ptx::Module> modules(contents.ptx.size());
-  for (std::size_t i = 0; i < modules.size(); ++i)
+  for (std::size_t i = 0; i < modules.size(); ++i) {
     if (!ptx::parse(contents.ptx[i].text, modules[i], error))
       return false;
+    limit_registers(modules[i], contents.ptx[i].max_registers);
+  }
   if (modules.size() > 1)
     return ptx::link(std::move(modules), module, error);
   module = std::move(modules.front());
@@ -65,6 +79,9 @@ bool JitLog::read(unsigned count, const CUjit_option* options, void** values) no
     case CU_JIT_INFO_LOG_BUFFER_SIZE_BYTES:
       info_.bytes = static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(values[i]));
       info_.bytes_option = &values[i];
+      break;
+    case CU_JIT_MAX_REGISTERS:
+      max_registers_ = static_cast<unsigned>(reinterpret_cast<std::uintptr_t>(values[i]));
       break;
     default:
       break; // tuning of a compiler that is not there
@@ -117,6 +134,7 @@ std::shared_ptr<const Code> Code::read(const void* image, std::size_t known_byte
     log.error("PTX line " + std::to_string(problem.position.line) + ": " + problem.message);
     return nullptr;
   }
+  limit_registers(code->module_, log.max_registers());
   code->globals_ = exec::globals_of(code->module_);
   for (const ptx::Function& function : code->module_.functions)
     if (function.is_entry && function.has_body)
@@ -129,16 +147,23 @@ bool Code::has_entry(const std::string& name) const noexcept {
   return std::find(entry_names_.begin(), entry_names_.end(), name) != entry_names_.end();
 }
 
-const exec::KernelInfo* Code::info(const std::string& entry) const {
+CUresult Code::info(const std::string& entry, const exec::KernelInfo*& found) const {
   const std::lock_guard guard(sample_mutex_);
-  if (!sample_)
-    sample_ = exec::compile(module_, std::vector<std::uint64_t>(globals_.size(), 4096)).program;
-  if (!sample_)
-    return nullptr;
+  if (!sample_) {
+    exec::CompileResult compiled =
+        exec::compile(module_, std::vector<std::uint64_t>(globals_.size(), kBlockBytes));
+    if (!compiled.program) {
+      common::log_line(common::LogLevel::Warning, "%s", compiled.message.c_str());
+      return result_of(compiled);
+    }
+    sample_ = std::move(compiled.program);
+  }
   for (const exec::KernelInfo& each : sample_->kernels())
-    if (each.name == entry)
-      return &each;
-  return nullptr;
+    if (each.name == entry) {
+      found = &each;
+      return CUDA_SUCCESS;
+    }
+  return CUDA_ERROR_NOT_FOUND;
 }
 
 Function::Function(std::shared_ptr<LoadedModule> module_, std::shared_ptr<const exec::Program> program_,
@@ -161,10 +186,12 @@ std::shared_ptr<LoadedModule> LoadedModule::load(const std::shared_ptr<Context>&
     exec::CompileResult compiled = exec::compile(code->module(), addresses);
     module->program_ = compiled.program;
     if (!compiled.program) {
-      error = compiled.unsupported ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_PTX;
+      error = result_of(compiled);
       log.error(compiled.message);
     }
   }
+  if (error == CUDA_SUCCESS && exec::uses_device_heap(code->module()))
+    error = context->make_malloc_heap();
   if (error == CUDA_SUCCESS)
     error = module->fill_globals();
   if (error != CUDA_SUCCESS) {

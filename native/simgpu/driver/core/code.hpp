@@ -32,6 +32,8 @@ class JitLog {
   // Puts `message` into the client's error buffer and on the log.
   void error(const std::string& message) noexcept;
   void info(const std::string& message) noexcept;
+  // CU_JIT_MAX_REGISTERS, the one other option that changes what a program sees; 0: not given.
+  unsigned max_registers() const noexcept { return max_registers_; }
 
  private:
   struct Buffer {
@@ -42,6 +44,7 @@ class JitLog {
     void put(const std::string& message) noexcept;
   };
   Buffer error_, info_;
+  unsigned max_registers_ = 0;
 };
 
 class Code {
@@ -55,8 +58,8 @@ class Code {
   // Entry functions with a body, in the order of the module.
   const std::vector<std::string>& entry_names() const noexcept { return entry_names_; }
   bool has_entry(const std::string& name) const noexcept;
-  // Facts about a kernel without a context to load it into. Null where the code does not compile.
-  const exec::KernelInfo* info(const std::string& entry) const;
+  // Facts about a kernel without a context to load it into; a log line says why the code does not compile.
+  CUresult info(const std::string& entry, const exec::KernelInfo*& found) const;
 
  private:
   ptx::Module module_;
