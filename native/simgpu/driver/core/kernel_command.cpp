@@ -44,6 +44,7 @@ bool KernelCommand::prepare(Context& context) noexcept {
   try {
     // A context outlives its streams, and a stream its commands.
     launch_.print = [&context](std::string_view text) { context.print(text); };
+    launch_.heap = context.malloc_heap();
     grid_ = exec::make_grid(std::move(launch_), fault);
   } catch (...) { // `fault` says that the host has no memory, and is reported below
   }
