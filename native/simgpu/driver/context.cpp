@@ -1,6 +1,7 @@
 // Contexts: created ones, the stack of current ones, limits. Primary contexts and peers have files of their
 // own.
 #include <algorithm>
+#include <utility>
 
 #include "native/simgpu/driver/entry.hpp"
 
@@ -20,9 +21,10 @@ CUresult create(CUcontext* out, unsigned flags, CUdevice ordinal, unsigned api_v
       return CUDA_ERROR_INVALID_VALUE;
     if (this_thread().in_host_function)
       return CUDA_ERROR_NOT_PERMITTED;
-    const ContextPtr context = Context::make(device, flags, false);
+    CUresult error = CUDA_SUCCESS;
+    const ContextPtr context = Context::make(device, flags, false, error);
     if (!context)
-      return CUDA_ERROR_DEVICE_UNAVAILABLE;
+      return error;
     context->api_version = api_version;
     context->handle = static_cast<CUcontext>(Driver::instance().contexts.insert(context));
     this_thread().contexts.push_back(context->handle);
@@ -283,8 +285,11 @@ ALIQUOT_EXPORT CUresult cuCtxSetLimit(CUlimit limit, size_t value) {
       return CUDA_ERROR_UNSUPPORTED_LIMIT;
     if (limit == CU_LIMIT_MALLOC_HEAP_SIZE && context->malloc_heap() != nullptr)
       return CUDA_ERROR_INVALID_VALUE; // its size is settled once a module that uses it is loaded
-    known->second = value;
-    return CUDA_SUCCESS;
+    const std::size_t before = std::exchange(known->second, value);
+    if (context->charge_limits())
+      return CUDA_SUCCESS;
+    known->second = before;
+    return CUDA_ERROR_OUT_OF_MEMORY;
   });
 }
 

@@ -8,14 +8,18 @@ using namespace aliquot::simgpu::driver;
 namespace {
 
 // The lock of `primary` is held.
-void activate(Device& device, PrimaryContext& primary) {
+CUresult activate(Device& device, PrimaryContext& primary) {
   if (primary.active)
-    return;
-  const ContextPtr context = Context::make(device, primary.flags, true);
+    return CUDA_SUCCESS;
+  CUresult error = CUDA_SUCCESS;
+  const ContextPtr context = Context::make(device, primary.flags, true, error);
+  if (!context)
+    return error;
   context->api_version = 3020;
   context->handle = static_cast<CUcontext>(primary.handle);
   Driver::instance().contexts.replace(primary.handle, context);
   primary.active = true;
+  return CUDA_SUCCESS;
 }
 
 void deactivate(PrimaryContext& primary) {
@@ -75,7 +79,8 @@ CUresult aliquot::simgpu::driver::retain_primary(Device& device, CUcontext* out)
     return CUDA_ERROR_NOT_PERMITTED;
   PrimaryContext& primary = device.primary;
   const std::lock_guard guard(primary.mutex);
-  activate(device, primary);
+  if (const CUresult activated = activate(device, primary); activated != CUDA_SUCCESS)
+    return activated;
   ++primary.retains;
   *out = static_cast<CUcontext>(primary.handle);
   return CUDA_SUCCESS;

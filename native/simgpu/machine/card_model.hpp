@@ -48,7 +48,8 @@ struct CardModel {
   std::uint32_t bandwidth_mb_per_s;
   std::uint32_t mig_memory_slices; // 0: cannot be divided
   std::span<const MigProfile> mig_profiles;
-  std::string_view form; // "SXM5", "PCIe"
+  std::string_view form;              // "SXM5", "PCIe"
+  std::uint32_t context_bytes_per_sm; // of a context's own, beside local memory and buffers
 };
 
 // Every model that can be simulated (NVIDIA).

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <climits>
 #include <linux/futex.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -24,6 +25,7 @@ constexpr std::uint64_t kLookNs = 20 * kMs;     // a turn seen for this long mak
 constexpr std::uint64_t kOverrunNs =
     250 * kMs;                               // a live holder that does not poll for this long loses its turn
 constexpr std::uint64_t kSettleNs = 1 * kMs; // busy time is booked at least this often while polling
+constexpr std::uint64_t kMostServed = 1ULL << 54; // a year: what a region says may be anything
 constexpr std::uint64_t kAwayNs = 50 * kMs;  // who has been idle for this long starts level with the others
 constexpr std::uint64_t kCatchUpSlices = 25; // the most by which a turn is longer for who has had less
 constexpr std::uint64_t kMergeNs = 20'000;   // runs of one process this close make one interval
@@ -37,6 +39,13 @@ constexpr std::uint64_t turn_of(std::uint64_t word) {
 }
 constexpr std::uint32_t holder_of(std::uint64_t word) {
   return static_cast<std::uint32_t>(word & 0xffff);
+}
+
+// How often this process lost a core of the host that it still wanted.
+long switches() noexcept {
+  rusage usage{};
+  ::getrusage(RUSAGE_SELF, &usage);
+  return usage.ru_nivcsw;
 }
 
 // The low half of the owner word; it changes with every turn.
@@ -279,19 +288,32 @@ void Engine::begin_run(std::uint64_t now_ns, bool extends) noexcept {
   accounted_.store(now_ns, std::memory_order_relaxed);
 }
 
-// Idle time is no credit: who comes back is taken to have had as much as anybody.
+// Idle time is no credit: who comes back is taken to have had as much as those who are at it have had on
+// average. Who was only short of a core of the host, as its switches against its will tell, was not idle.
 void Engine::join() noexcept {
-  const std::uint64_t served = usage_.served.load();
-  if (since(monotonic_ns(), usage_.last_seen.load()) > kAwayNs || served == 0)
-    usage_.served.store(std::max(served, state_.served.load()));
+  const std::uint64_t served = usage_.served.load(), now = monotonic_ns();
+  const std::uint64_t away = since(now, usage_.last_seen.load());
+  if (served != 0 && (away <= kAwayNs || (away <= kForgetNs && switches() != switches_at_hand_over_)))
+    return;
+  const std::uint32_t holder = holder_of(state_.owner.load());
+  std::uint64_t sum = 0, count = 0;
+  for (std::uint32_t slot = 0; slot < slot_count(region_.slots); ++slot) {
+    const bool waits = (state_.waiting[slot / 64].load() >> (slot % 64) & 1) != 0;
+    const Usage& usage = region_.usage[slot][unit_];
+    if (slot == slot_ || (!waits && slot + 1 != holder) || since(now, usage.last_seen.load()) > kOverrunNs)
+      continue;
+    sum += std::min(usage.served.load(), kMostServed);
+    ++count;
+  }
+  if (count != 0)
+    usage_.served.store(std::max(served, sum / count));
 }
 
 // Turns run over while others wait, because the host's cores are busy or a kernel cannot be suspended. So a
 // turn is shorter for who has had more than those in line have had on average, and longer for who has had
 // less.
 std::uint64_t Engine::fair_slice(std::uint64_t now_ns) const noexcept {
-  const std::uint64_t mine = usage_.served.load(), slice_now = slice_ns(),
-                      reach = kCatchUpSlices * slice_now;
+  const std::uint64_t mine = usage_.served.load(), slice_now = slice_ns(), reach = kCatchUpSlices * slice_now;
   std::int64_t count = 0, lag = 0;
   for (std::uint32_t slot = 0; slot < slot_count(region_.slots); ++slot) {
     const bool waits = (state_.waiting[slot / 64].load() >> (slot % 64) & 1) != 0;
@@ -332,8 +354,10 @@ void Engine::pass_turn() noexcept {
     usage_.run_start.store(0, std::memory_order_relaxed);
     return;
   }
-  if (next != kMaxProcesses)
+  if (next != kMaxProcesses) {
+    switches_at_hand_over_ = switches();
     flush_run();
+  }
 }
 
 // Gives the turn `word` to the next in line, or to nobody. False if it is no longer that turn.
@@ -420,9 +444,7 @@ void Engine::settle(std::uint64_t now_ns) noexcept {
   const std::uint64_t spent = now_ns - from;
   usage_.busy_ns.fetch_add(spent, std::memory_order_relaxed);
   usage_.run_busy.fetch_add(spent, std::memory_order_relaxed);
-  const std::uint64_t served = usage_.served.fetch_add(spent, std::memory_order_relaxed) + spent;
-  if (served > state_.served.load(std::memory_order_relaxed))
-    state_.served.store(served, std::memory_order_relaxed);
+  usage_.served.fetch_add(spent, std::memory_order_relaxed);
   state_.busy_ns.fetch_add(spent, std::memory_order_relaxed);
   busy_add(usage_.busy, from, now_ns);
   busy_add(state_.busy, from, now_ns);

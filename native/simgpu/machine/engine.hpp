@@ -68,6 +68,7 @@ class Engine {
   bool disowned_ = false;
   bool queueing_ = false; // one of them waits in line for all
 
+  long switches_at_hand_over_ = 0;
   bool run_overlaps_ = false;            // the open run is of an overlapping turn
   std::atomic<bool> overlapping_{false}; // this turn is one of several at a time (MPS)
   std::atomic<std::uint64_t> turn_{0};   // owner word of our turn

@@ -23,12 +23,12 @@ constexpr std::uint64_t kMs = 1'000'000;
 // What an Xid does to the work of those whom it concerns (the vendor's "XID Errors" guide): 0 is nothing.
 int error_of_xid(std::uint32_t xid) noexcept {
   switch (xid) {
-  case 13: // graphics engine exception
-  case 45: // preemptive removal of work
-  case 62: // internal micro-controller halt
-  case 64: // row remapping or page retirement failed to be recorded
-  case 69: // graphics engine class error
-  case 74: // NVLink error
+  case 13:  // graphics engine exception
+  case 45:  // preemptive removal of work
+  case 62:  // internal micro-controller halt
+  case 64:  // row remapping or page retirement failed to be recorded
+  case 69:  // graphics engine class error
+  case 74:  // NVLink error
   case 109: // context switch timeout
   case 119: // GSP does not answer
   case 120: // GSP error
@@ -50,7 +50,8 @@ int error_of_xid(std::uint32_t xid) noexcept {
 }
 
 bool needs_reset(std::uint32_t xid) noexcept {
-  return xid == 48 || xid == 62 || xid == 64 || xid == 74 || xid == 79 || xid == 95 || xid == 119 || xid == 120;
+  return xid == 48 || xid == 62 || xid == 64 || xid == 74 || xid == 79 || xid == 95 || xid == 119 ||
+         xid == 120;
 }
 
 std::uint64_t realtime_ns() noexcept {
@@ -86,10 +87,10 @@ std::uint64_t Faults::last_event() const noexcept {
 std::uint64_t Faults::post(std::uint32_t card, EventKind kind, std::uint64_t data, std::int32_t pid,
                            std::uint32_t gpu_instance, std::uint32_t compute_instance) noexcept {
   const std::uint64_t index = region_.events.fetch_add(1);
-  write_record<kEventWords>(
-      region_.event[index % kEvents], index + 1,
-      {card, static_cast<std::uint64_t>(kind), data, static_cast<std::uint64_t>(static_cast<std::uint32_t>(pid)),
-       monotonic_ns(), realtime_ns(), std::uint64_t{gpu_instance} << 32 | compute_instance, 0});
+  write_record<kEventWords>(region_.event[index % kEvents], index + 1,
+                            {card, static_cast<std::uint64_t>(kind), data,
+                             static_cast<std::uint64_t>(static_cast<std::uint32_t>(pid)), monotonic_ns(),
+                             realtime_ns(), std::uint64_t{gpu_instance} << 32 | compute_instance, 0});
   ::syscall(SYS_futex, futex_word(region_.events), FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
   return index + 1;
 }
@@ -110,15 +111,10 @@ std::optional<DeviceEvent> Faults::next_event(std::uint64_t& after) const {
     ++after;
     if (!whole || words[0] >= cards_.size())
       continue;
-    return DeviceEvent{after,
-                       static_cast<std::uint32_t>(words[0]),
-                       static_cast<EventKind>(words[1]),
-                       words[2],
-                       static_cast<std::int32_t>(words[3]),
-                       words[4],
-                       words[5],
-                       static_cast<std::uint32_t>(words[6] >> 32),
-                       static_cast<std::uint32_t>(words[6])};
+    return DeviceEvent{
+        after,    static_cast<std::uint32_t>(words[0]),       static_cast<EventKind>(words[1]),
+        words[2], static_cast<std::int32_t>(words[3]),        words[4],
+        words[5], static_cast<std::uint32_t>(words[6] >> 32), static_cast<std::uint32_t>(words[6])};
   }
   return std::nullopt;
 }
@@ -135,8 +131,8 @@ bool Faults::wait_event(std::uint64_t after, std::uint64_t timeout_ns) const noe
     const std::uint64_t left = std::min<std::uint64_t>(end - now, 1'000'000'000);
     const timespec nap{.tv_sec = static_cast<time_t>(left / 1'000'000'000),
                        .tv_nsec = static_cast<long>(left % 1'000'000'000)};
-    ::syscall(SYS_futex, futex_word(region_.events), FUTEX_WAIT, static_cast<std::uint32_t>(last), &nap, nullptr,
-              0);
+    ::syscall(SYS_futex, futex_word(region_.events), FUTEX_WAIT, static_cast<std::uint32_t>(last), &nap,
+              nullptr, 0);
   }
 }
 
@@ -229,7 +225,8 @@ void Faults::inject_xid(std::uint32_t card, std::uint32_t xid, std::int32_t pid)
   if (needs_reset(xid) && (pid == 0 || xid == 79))
     state.reset_needed.store(now);
   if (const int error = error_of_xid(xid); error != 0)
-    end_contexts(card, error, xid == 79 ? 0 : static_cast<std::uint64_t>(static_cast<std::uint32_t>(pid)), xid);
+    end_contexts(card, error, xid == 79 ? 0 : static_cast<std::uint64_t>(static_cast<std::uint32_t>(pid)),
+                 xid);
   post(card, EventKind::Xid, xid, pid);
   if (xid == 79)
     post(card, EventKind::Lost, 0);
@@ -264,8 +261,9 @@ void Faults::inject_ecc(std::uint32_t card, bool double_bit, EccLocation where, 
   if (card >= cards_.size() || count == 0)
     return;
   for (std::size_t life = 0; life < 2; ++life)
-    region_.fault[card].ecc[life][double_bit ? 1 : 0][static_cast<std::size_t>(where) % kEccLocations].fetch_add(
-        count);
+    region_.fault[card]
+        .ecc[life][double_bit ? 1 : 0][static_cast<std::size_t>(where) % kEccLocations]
+        .fetch_add(count);
   post(card, double_bit ? EventKind::DoubleBitEcc : EventKind::SingleBitEcc, count, pid);
   if (!double_bit)
     return;
@@ -341,12 +339,6 @@ std::optional<FatalFault> Faults::next_fatal(std::uint32_t card, std::uint32_t u
       return FatalFault{after, static_cast<int>(words[0]), static_cast<std::uint32_t>(words[3])};
   }
   return std::nullopt;
-}
-
-void Faults::report_kernel_fault(std::uint32_t card, std::uint32_t xid, std::int32_t pid,
-                                 std::uint32_t gpu_instance, std::uint32_t compute_instance) noexcept {
-  if (card < cards_.size())
-    post(card, EventKind::Xid, xid, pid, gpu_instance, compute_instance);
 }
 
 bool Faults::allocation_fails(std::uint32_t card, std::int32_t pid) noexcept {

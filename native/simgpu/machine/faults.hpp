@@ -18,16 +18,16 @@ namespace aliquot::simgpu::machine {
 struct Card;
 
 enum class EventKind : std::uint32_t {
-  Xid = 1,       // data: the Xid
-  SingleBitEcc,  // data: errors
-  DoubleBitEcc,  // data: errors
-  RowRemap,      // data: 1 corrected, 2 uncorrected
-  PageRetired,   // data: the same
-  Throttle,      // data: reasons, 0 when it ends
-  Clock,         // data: percent of the full clock
-  MigConfig,     // the card's division changed
-  Lost,          // the card is gone
-  Cleared,       // faults were cleared: the card is as new
+  Xid = 1,      // data: the Xid
+  SingleBitEcc, // data: errors
+  DoubleBitEcc, // data: errors
+  RowRemap,     // data: 1 corrected, 2 uncorrected
+  PageRetired,  // data: the same
+  Throttle,     // data: reasons, 0 when it ends
+  Clock,        // data: percent of the full clock
+  MigConfig,    // the card's division changed
+  Lost,         // the card is gone
+  Cleared,      // faults were cleared: the card is as new
 };
 
 struct DeviceEvent {
@@ -35,8 +35,8 @@ struct DeviceEvent {
   std::uint32_t card = 0;
   EventKind kind = EventKind::Xid;
   std::uint64_t data = 0;
-  std::int32_t pid = 0;                            // 0: of no process
-  std::uint64_t monotonic_ns = 0, realtime_ns = 0; // when
+  std::int32_t pid = 0;                                                   // 0: of no process
+  std::uint64_t monotonic_ns = 0, realtime_ns = 0;                        // when
   std::uint32_t gpu_instance = 0xffffffff, compute_instance = 0xffffffff; // all ones: the card's own
 };
 
@@ -64,7 +64,7 @@ inline constexpr std::uint64_t kReasonSwPower = 0x4, kReasonHwSlowdown = 0x8, kR
                                kReasonHwThermal = 0x40, kReasonHwPowerBrake = 0x80;
 
 struct Throttle {
-  std::uint64_t reasons = 0;        // 0: none
+  std::uint64_t reasons = 0; // 0: none
   std::uint32_t clock_percent = 100;
   std::uint32_t temperature_mc = 0; // millidegrees Celsius; 0: as the load makes it
 };
@@ -116,8 +116,8 @@ class Faults {
   // An Xid with its event. Of those that end work (as the vendor's catalogue says) the contexts of `pid`, or
   // of all, fail; 79 loses the card.
   void inject_xid(std::uint32_t card, std::uint32_t xid, std::int32_t pid) noexcept;
-  // Corrected (single bit) or not (double bit). A double-bit error remaps the row or retires the page, and ends
-  // the contexts of `pid` (contained) or of all.
+  // Corrected (single bit) or not (double bit). A double-bit error remaps the row or retires the page, and
+  // ends the contexts of `pid` (contained) or of all.
   void inject_ecc(std::uint32_t card, bool double_bit, EccLocation where, std::uint32_t count,
                   std::int32_t pid) noexcept;
   void lose(std::uint32_t card) noexcept; // Xid 79
@@ -132,9 +132,11 @@ class Faults {
   // The first fault after `after` that concerns this process on this engine; `after` moves on.
   std::optional<FatalFault> next_fatal(std::uint32_t card, std::uint32_t unit, std::uint64_t identity,
                                        std::uint64_t& after) const noexcept;
-  // A kernel of this process did what ends its context: the card reports it. Changes nobody else's.
-  void report_kernel_fault(std::uint32_t card, std::uint32_t xid, std::int32_t pid, std::uint32_t gpu_instance,
-                           std::uint32_t compute_instance) noexcept;
+  // Neither hangs nor is held down. Two loads.
+  bool is_well(std::uint32_t card) const noexcept {
+    const FaultState& state = region_.fault[card];
+    return (state.throttle.load(std::memory_order_relaxed) | state.hang.load(std::memory_order_relaxed)) == 0;
+  }
   // Counts an allocation call. True: it must fail.
   bool allocation_fails(std::uint32_t card, std::int32_t pid) noexcept;
   // Whether the kernel that this process runs now must not end. Takes up an armed hang.

@@ -30,7 +30,7 @@ def quoted(text: str) -> str:
     return f'"{text}"'
 
 
-def fields(model: dict[str, Any], capability: dict[str, Any]) -> dict[str, str]:
+def fields(model: dict[str, Any], capability: dict[str, Any], context: dict[str, Any]) -> dict[str, str]:
     """Designated initialisers of one CardModel, in the order in which the struct declares them."""
     compute, memory, board = model["compute"], model["memory"], model["board"]
     major, minor = compute["compute_capability"].split(".")
@@ -65,6 +65,7 @@ def fields(model: dict[str, Any], capability: dict[str, Any]) -> dict[str, str]:
         "mig_memory_slices": str(model["mig"]["memory_slices"]) if "mig" in model else "0",
         "mig_profiles": mig_table(model) if "mig" in model else "{}",
         "form": quoted(board["form"]),
+        "context_bytes_per_sm": str(context["kib_per_sm"] * KIB),
     }
 
 
@@ -107,11 +108,12 @@ def mig_tables(data: pathlib.Path) -> Iterator[str]:
 
 def render(data: pathlib.Path) -> str:
     """The text of the generated include file."""
-    capabilities = tomllib.loads((data / CAPABILITIES).read_text("utf-8"))["capability"]
+    shared = tomllib.loads((data / CAPABILITIES).read_text("utf-8"))
+    capabilities = shared["capability"]
     rows, aliases = [], []
     for index, model in enumerate(read_models(data)):
         capability = capabilities[model["compute"]["compute_capability"]]
-        rows.append(f"    CardModel{{{designated(fields(model, capability))}}},")
+        rows.append(f"    CardModel{{{designated(fields(model, capability, shared['context']))}}},")
         aliases += [f"    Alias{{{quoted(alias)}, {index}}}," for alias in model["aliases"]]
     return "\n".join(
         [

@@ -1,9 +1,9 @@
 // The card's own record of who had its engine, and when: files that are only ever appended to.
 //
-// Nothing of it is mapped into a process, so no stray store of a tenant can reach what is written, and no call
-// of the driver API leads here. Each entry is 64 bytes and one append: whole or absent, whoever is killed.
-// A record is cut into segments; the last few are kept. Who could not write (no room, no descriptor) is
-// counted, and readers say so.
+// Nothing of it is mapped into a process, so no stray store of a tenant can reach what is written, and no
+// call of the driver API leads here. Each entry is 64 bytes and one append: whole or absent, whoever is
+// killed. A record is cut into segments; the last few are kept. Who could not write (no room, no descriptor)
+// is counted, and readers say so.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "native/simgpu/machine/machine.hpp"
 #include "native/simgpu/machine/layout.hpp"
+#include "native/simgpu/machine/machine.hpp"
 
 namespace aliquot::simgpu::machine {
 

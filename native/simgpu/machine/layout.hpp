@@ -17,7 +17,8 @@ namespace aliquot::simgpu::machine {
 
 inline constexpr std::uint64_t kMachineMagic = 0x31454e4948434d41; // "AMCHINE1"
 inline constexpr std::uint64_t kHostMagic = 0x313054534f484d41;    // "AMHOST01"
-inline constexpr std::uint32_t kLayoutVersion = 2;
+inline constexpr std::uint32_t kLayoutVersion = 2;     // of the machine's region and of its settings
+inline constexpr std::uint32_t kHostLayoutVersion = 1; // of the account over all homes of a user
 
 inline constexpr std::uint32_t kMaxCards = 64;
 inline constexpr std::uint32_t kMaxProcesses = 256;
@@ -51,7 +52,7 @@ struct Header {
   char boot_id[40];   // a region of an earlier boot is stale
   char setting[1024]; // canonical; empty in a host region
   std::uint64_t
-      uuid_seed; // from the host that made the region, so that all who share it name its cards alike
+      uuid_seed;        // from the host that made the region, so that all who share it name its cards alike
   std::uint64_t serial; // of this region alone: names the files of its record
 };
 
@@ -104,7 +105,6 @@ struct Busy {
 struct alignas(64) EngineState {
   Word owner; // turn << 16 | (slot + 1); slot part 0: free. The low half is the futex.
   alignas(64) Word waiting[kWaitWords];
-  Word served; // the most that any process has been served
   alignas(64) Word busy_ns;
   Busy busy;
 };
@@ -130,28 +130,29 @@ inline constexpr std::size_t kDepartedWords = 24;
 
 // How a card is set, by people and by NVML. Every word is one decision.
 struct alignas(64) CardSettings {
-  Word mig;          // mode, GPU instances and compute instances: mig.cpp says how they are packed
-  Word compute_mode; // 0 default, 2 prohibited, 3 one process alone, as NVML numbers them
-  Word mps;          // 1: processes overlap instead of taking turns
-  Word slice_ns;     // 0: as the process' environment says
+  Word mig;            // mode, GPU instances and compute instances: mig.cpp says how they are packed
+  Word compute_mode;   // 0 default, 2 prohibited, 3 one process alone, as NVML numbers them
+  Word mps;            // 1: processes overlap instead of taking turns
+  Word slice_ns;       // 0: as the process' environment says
+  Word context_memory; // 1 + what a context takes, in bytes; 0: as the model says
 };
 
 // What is wrong with a card. faults.hpp says what each means.
 struct alignas(64) FaultState {
-  Word lost_since;      // CLOCK_MONOTONIC; 0: it is there
-  Word reset_needed;    // nothing new runs before it is cleared
-  Word hang;            // target pid << 32 | watchdog in ms << 1 | armed
-  Word hung;            // identity of the process whose kernel does not end
-  Word hung_since;      // CLOCK_MONOTONIC
-  Word throttle;        // reasons << 32 | percent of the clock; 0: none
-  Word temperature;     // millidegrees Celsius; 0: as the load makes it
-  Word fail_allocation; // target pid << 32 | calls to go << 16 | how many then fail
+  Word lost_since;               // CLOCK_MONOTONIC; 0: it is there
+  Word reset_needed;             // nothing new runs before it is cleared
+  Word hang;                     // target pid << 32 | watchdog in ms << 1 | armed
+  Word hung;                     // identity of the process whose kernel does not end
+  Word hung_since;               // CLOCK_MONOTONIC
+  Word throttle;                 // reasons << 32 | percent of the clock; 0: none
+  Word temperature;              // millidegrees Celsius; 0: as the load makes it
+  Word fail_allocation;          // target pid << 32 | calls to go << 16 | how many then fail
   Word ecc[2][2][kEccLocations]; // volatile or aggregate, corrected or not, where
   Word remapped[2], remap_pending, remap_failed;
-  Word retired_count;                   // of pages, on cards older than row remapping
-  Record<3> retired[kRetiredPages];     // address, cause, when
-  Word fatals;                          // ended contexts so far
-  Record<4> fatal[kFatals];             // CUresult, target identity or pid, unit, Xid
+  Word retired_count;               // of pages, on cards older than row remapping
+  Record<3> retired[kRetiredPages]; // address, cause, when
+  Word fatals;                      // ended contexts so far
+  Record<4> fatal[kFatals];         // CUresult, target identity or pid, unit, Xid
 };
 
 // One thing that a card reports: an Xid, an ECC error, a change of its division.

@@ -79,10 +79,10 @@ struct RecordBatch {
   struct Names {
     std::string command, slice;
   };
-  std::vector<BusyInterval> intervals;     // in the order in which they ended, nearly
-  std::map<std::uint64_t, Names> names;    // by identity, of those who began to write in this stretch
-  bool gap = false;                        // what was between the position and the first of these is gone
-  std::uint64_t damaged = 0, missing = 0;  // unreadable here; not written since the machine was made
+  std::vector<BusyInterval> intervals;    // in the order in which they ended, nearly
+  std::map<std::uint64_t, Names> names;   // by identity, of those who began to write in this stretch
+  bool gap = false;                       // what was between the position and the first of these is gone
+  std::uint64_t damaged = 0, missing = 0; // unreadable here; not written since the machine was made
 };
 
 // As NVML numbers them.
@@ -95,6 +95,8 @@ struct HostBudget {
 };
 
 enum class Copy : std::uint8_t { ToDevice, ToHost, OnDevice };
+
+inline constexpr std::uint64_t kUsualContext = ~std::uint64_t{0};
 
 // This process' place on the machine. Opened once, at cuInit or nvmlInit. Thread-safe.
 class Machine {
@@ -115,7 +117,7 @@ class Machine {
   virtual void set_compute_mode(std::uint32_t card, ComputeMode mode) noexcept = 0;
   virtual bool mps_enabled(std::uint32_t card) const noexcept = 0; // processes overlap
   virtual void set_mps(std::uint32_t card, bool enabled) noexcept = 0;
-  virtual std::uint64_t slice_ns(std::uint32_t card) const noexcept = 0; // how long a turn lasts
+  virtual std::uint64_t slice_ns(std::uint32_t card) const noexcept = 0;        // how long a turn lasts
   virtual void set_slice_ns(std::uint32_t card, std::uint64_t ns) noexcept = 0; // 0: the default
 
   // From now on `card` means this instance of it, for this process: its memory, its engine. False if it went
@@ -130,6 +132,12 @@ class Machine {
   // Accounts device memory to this process. reserve is exact over all processes; release never underflows.
   virtual Status reserve(std::uint32_t card, std::uint64_t bytes) noexcept = 0;
   virtual void release(std::uint32_t card, std::uint64_t bytes) noexcept = 0;
+  // The same for what a driver takes for itself: no host memory stands behind it.
+  virtual Status reserve_overhead(std::uint32_t card, std::uint64_t bytes) noexcept = 0;
+  virtual void release_overhead(std::uint32_t card, std::uint64_t bytes) noexcept = 0;
+  // What a context takes of a card beside its local memory and buffers; kUsualContext: as the model says.
+  virtual std::uint64_t context_bytes(std::uint32_t card) const noexcept = 0;
+  virtual void set_context_bytes(std::uint32_t card, std::uint64_t bytes) noexcept = 0;
   virtual VramInfo vram(std::uint32_t card) noexcept = 0;
 
   // Memory of another process that this one maps. `owner` is that process' `identity`, `key` its name for the
@@ -147,6 +155,9 @@ class Machine {
   // True when the slice is over and another process waits. Cheap: meant to be polled every ~50 us.
   virtual bool engine_should_yield(std::uint32_t card) noexcept = 0;
   virtual void engine_release(std::uint32_t card) noexcept = 0;
+
+  // A kernel of this process did what ends its context: the card reports the Xid. Changes nobody else's.
+  virtual void report_kernel_fault(std::uint32_t card, std::uint32_t xid) noexcept = 0;
 
   virtual void count_launch(std::uint32_t card) noexcept = 0;
   virtual void count_copy(std::uint32_t card, Copy direction, std::uint64_t bytes) noexcept = 0;

@@ -2,7 +2,8 @@
 //   bit 0        MIG mode
 //   bits 8..39   for each memory slice, 4 bits: 1 + the profile of the GPU instance that starts there
 //   bits 40..63  for each compute slice, 3 bits: the size of the compute instance that starts there
-// A GPU instance's compute slices begin where its memory slices do, and it has at least as many of the latter.
+// A GPU instance's compute slices begin where its memory slices do, and it has at least as many of the
+// latter.
 #include "native/simgpu/machine/mig.hpp"
 
 #include <algorithm>
@@ -46,7 +47,8 @@ std::uint32_t code_of_size(std::uint32_t slices) noexcept {
 }
 
 // Places in the binary tree of halves: the whole is 0, its halves 1 and 2, and so on.
-std::uint32_t gpu_instance_id(const CardModel& model, const MigProfile& profile, std::uint32_t start) noexcept {
+std::uint32_t gpu_instance_id(const CardModel& model, const MigProfile& profile,
+                              std::uint32_t start) noexcept {
   return model.mig_memory_slices / profile.memory_slices - 1 + start / profile.memory_slices;
 }
 
@@ -126,7 +128,8 @@ std::uint32_t find_place(std::uint32_t allowed, std::uint32_t taken, std::uint32
   return kPlaces;
 }
 
-// Where compute instances of a size may start: at multiples of it, as far as they fit; three start as four do.
+// Where compute instances of a size may start: at multiples of it, as far as they fit; three start as four
+// do.
 std::uint32_t compute_places(std::uint32_t whole, std::uint32_t slices) noexcept {
   const std::uint32_t step = slices == 3 ? 4 : slices;
   std::uint32_t places = 0;
@@ -143,8 +146,8 @@ std::uint32_t count_places(std::uint32_t allowed, std::uint32_t taken, std::uint
 }
 
 std::uint32_t count_profile(const std::vector<GpuInstance>& gpus, const MigProfile& profile) noexcept {
-  return static_cast<std::uint32_t>(
-      std::count_if(gpus.begin(), gpus.end(), [&](const GpuInstance& gpu) { return gpu.profile == &profile; }));
+  return static_cast<std::uint32_t>(std::count_if(
+      gpus.begin(), gpus.end(), [&](const GpuInstance& gpu) { return gpu.profile == &profile; }));
 }
 
 } // namespace

@@ -105,7 +105,8 @@ std::vector<ProcessRecord> read_departed(const MachineRegion& region) {
   const std::uint64_t count = std::min<std::uint64_t>(end, kDeparted);
   for (std::uint64_t index = end - count; index != end; ++index) {
     std::array<std::uint64_t, kDepartedWords> words;
-    if (!read_record(region.departed[index % kDeparted], words) || !seen.emplace(words[0], words[2] << 32 ^ words[22]).second)
+    if (!read_record(region.departed[index % kDeparted], words) ||
+        !seen.emplace(words[0], words[2] << 32 ^ words[22]).second)
       continue;
     ProcessRecord record;
     record.start_time = words[1];

@@ -52,7 +52,7 @@ std::uint64_t host_seed() noexcept {
 Header fresh_header(const RegionKind& kind, const std::string& setting) noexcept {
   Header header{};
   header.magic = kind.magic;
-  header.version = kLayoutVersion;
+  header.version = kind.magic == kHostMagic ? kHostLayoutVersion : kLayoutVersion;
   header.header_bytes = sizeof(Header);
   header.region_bytes = kind.bytes;
   header.max_cards = kMaxCards;

@@ -26,7 +26,9 @@ constexpr std::uint64_t kCheckFreeFrom = 16ULL << 20;
 std::uint64_t default_slice_ns() noexcept {
   const char* set = std::getenv("ALIQUOT_SIMGPU_SLICE_US");
   const std::uint64_t wanted = set != nullptr ? std::strtoull(set, nullptr, 10) : 0;
-  return wanted == 0 ? kUsualSliceNs : std::clamp(std::min(wanted, kLongestSliceNs) * 1000, kShortestSliceNs, kLongestSliceNs);
+  return wanted == 0
+             ? kUsualSliceNs
+             : std::clamp(std::min(wanted, kLongestSliceNs) * 1000, kShortestSliceNs, kLongestSliceNs);
 }
 
 Card make_card(const CardModel& model, std::uint32_t index, const std::string& place) {
@@ -55,6 +57,27 @@ void raise_to(Word& word, std::uint64_t value) noexcept {
   }
 }
 
+// CUDA_MPS_PINNED_DEVICE_MEM_LIMIT, "0=2G,1=512M": what a client of MPS may take of a card.
+std::uint64_t client_limit(std::uint32_t card) {
+  const char* text = std::getenv("CUDA_MPS_PINNED_DEVICE_MEM_LIMIT");
+  while (text != nullptr && *text != '\0') {
+    char* end = nullptr;
+    const unsigned long index = std::strtoul(text, &end, 10);
+    if (end == text || *end != '=')
+      break;
+    const char* const number = end + 1;
+    std::uint64_t bytes = std::strtoull(number, &end, 10);
+    const char unit = *end;
+    if (end == number || (unit != 'G' && unit != 'M'))
+      break;
+    bytes = std::min(bytes, std::uint64_t{1} << 30) << (unit == 'G' ? 30 : 20);
+    if (index == card)
+      return bytes;
+    text = end[1] == ',' ? end + 2 : nullptr;
+  }
+  return ~std::uint64_t{0};
+}
+
 std::uint32_t percent_of_second(std::uint64_t busy_ns) noexcept {
   return static_cast<std::uint32_t>(std::min<std::uint64_t>((busy_ns + 5'000'000) / 10'000'000, 100));
 }
@@ -75,7 +98,8 @@ SharedMachine::SharedMachine(Mapping machine, Mapping host, const std::string& h
   for (std::uint32_t index = 0; index < models.size(); ++index)
     cards_.push_back(make_card(*models[index], index, place));
   for (std::uint32_t card = 0; card < cards_.size(); ++card)
-    places_.push_back({Mig::unit_of(card), Mig::unit_of(card), cards_[card].model->vram_bytes});
+    places_.push_back(
+        {Mig::unit_of(card), Mig::unit_of(card), cards_[card].model->vram_bytes, client_limit(card)});
 }
 
 SharedMachine::~SharedMachine() {
@@ -127,26 +151,55 @@ bool SharedMachine::usable(std::uint32_t card) const noexcept {
 // ---- memory
 // ----------------------------------------------------------------------------------------------------
 
-Status SharedMachine::reserve(std::uint32_t card, std::uint64_t bytes) noexcept {
-  if (!usable(card))
-    return Status::Unavailable;
-  const std::lock_guard lock(reserving_);
+// One request at a time.
+bool SharedMachine::take_vram(std::uint32_t card, std::uint64_t bytes) noexcept {
   const Place& place = places_[card];
   Account& account = region_.vram[place.memory_unit];
-  const std::uint64_t client = place.client_limit - std::min(place.client_limit, account_held(account, slot_));
+  const std::uint64_t client =
+      place.client_limit - std::min(place.client_limit, account_held(account, slot_));
   if (mps_enabled(card) && bytes > client)
-    return Status::OutOfVram;
+    return false;
   const std::uint64_t total = place.memory_bytes;
   const std::uint64_t room =
       total - std::min(total, orphaned_bytes(region_.slots, region_.imports, place.memory_unit));
   if (!account_take(region_.slots, account, slot_, bytes, room, [this] { reap(); }))
-    return Status::OutOfVram;
-  if (!fits_host(bytes)) {
-    account_give(account, slot_, bytes);
-    return Status::OutOfHostBudget;
-  }
+    return false;
   raise_to(region_.usage[slot_][place.engine_unit].peak, account_held(account, slot_));
-  return Status::Ok;
+  return true;
+}
+
+Status SharedMachine::reserve(std::uint32_t card, std::uint64_t bytes) noexcept {
+  if (!usable(card))
+    return Status::Unavailable;
+  const std::lock_guard lock(reserving_);
+  if (!take_vram(card, bytes))
+    return Status::OutOfVram;
+  if (fits_host(bytes))
+    return Status::Ok;
+  release_overhead(card, bytes);
+  return Status::OutOfHostBudget;
+}
+
+Status SharedMachine::reserve_overhead(std::uint32_t card, std::uint64_t bytes) noexcept {
+  if (!usable(card))
+    return Status::Unavailable;
+  const std::lock_guard lock(reserving_);
+  return take_vram(card, bytes) ? Status::Ok : Status::OutOfVram;
+}
+
+void SharedMachine::release_overhead(std::uint32_t card, std::uint64_t bytes) noexcept {
+  if (usable(card))
+    account_give(region_.vram[places_[card].memory_unit], slot_, bytes);
+}
+
+std::uint64_t SharedMachine::context_bytes(std::uint32_t card) const noexcept {
+  const std::uint64_t set = card < cards_.size() ? region_.settings[card].context_memory.load() : 0;
+  return set - 1; // stored with one added, so that 0 is the usual
+}
+
+void SharedMachine::set_context_bytes(std::uint32_t card, std::uint64_t bytes) noexcept {
+  if (card < cards_.size())
+    region_.settings[card].context_memory.store(bytes + 1);
 }
 
 bool SharedMachine::fits_host(std::uint64_t bytes) noexcept {
@@ -272,6 +325,15 @@ void SharedMachine::engine_release(std::uint32_t card) noexcept {
     engines_[card]->release();
 }
 
+void SharedMachine::report_kernel_fault(std::uint32_t card, std::uint32_t xid) noexcept try {
+  if (!usable(card))
+    return;
+  const std::optional<ComputeInstance> instance = mig_.instance_at(places_[card].engine_unit);
+  faults_.post(card, EventKind::Xid, xid, identity_pid(identity_), instance ? instance->gpu.id : kNoInstance,
+               instance ? instance->id : kNoInstance);
+} catch (...) { // no memory for the name of an instance: the card does not report it
+}
+
 void SharedMachine::count_launch(std::uint32_t card) noexcept {
   if (usable(card))
     region_.usage[slot_][places_[card].engine_unit].launches.fetch_add(1, std::memory_order_relaxed);
@@ -333,7 +395,9 @@ void SharedMachine::clear_slot(std::uint32_t slot) noexcept {
 
 ComputeMode SharedMachine::compute_mode(std::uint32_t card) const noexcept {
   const std::uint64_t mode = card < cards_.size() ? region_.settings[card].compute_mode.load() : 0;
-  return mode == 2 ? ComputeMode::Prohibited : mode == 3 ? ComputeMode::ExclusiveProcess : ComputeMode::Default;
+  return mode == 2   ? ComputeMode::Prohibited
+         : mode == 3 ? ComputeMode::ExclusiveProcess
+                     : ComputeMode::Default;
 }
 
 void SharedMachine::set_compute_mode(std::uint32_t card, ComputeMode mode) noexcept {
@@ -506,7 +570,8 @@ std::vector<BusyInterval> SharedMachine::busy_intervals(std::uint32_t card) {
       const std::uint64_t began = usage.run_start.load(), closed = usage.run_end.load();
       const std::uint64_t end = closed != 0 ? closed : usage.last_seen.load();
       if (began != 0 && end > began)
-        intervals.push_back({identity, began, end, usage.run_busy.load(), unit, mps_enabled(card) ? kOverlaps : 0});
+        intervals.push_back(
+            {identity, began, end, usage.run_busy.load(), unit, mps_enabled(card) ? kOverlaps : 0});
     }
   }
   sort_and_drop_doubles(intervals);

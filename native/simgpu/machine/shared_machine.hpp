@@ -46,6 +46,10 @@ class SharedMachine final : public Machine {
   }
   Status reserve(std::uint32_t card, std::uint64_t bytes) noexcept override;
   void release(std::uint32_t card, std::uint64_t bytes) noexcept override;
+  Status reserve_overhead(std::uint32_t card, std::uint64_t bytes) noexcept override;
+  void release_overhead(std::uint32_t card, std::uint64_t bytes) noexcept override;
+  std::uint64_t context_bytes(std::uint32_t card) const noexcept override;
+  void set_context_bytes(std::uint32_t card, std::uint64_t bytes) noexcept override;
   VramInfo vram(std::uint32_t card) noexcept override;
   std::uint64_t identity() const noexcept override { return identity_; }
   bool import(std::uint32_t card, std::uint64_t owner, std::uint64_t key,
@@ -54,6 +58,7 @@ class SharedMachine final : public Machine {
   bool engine_acquire(std::uint32_t card, const std::atomic<bool>& give_up) noexcept override;
   bool engine_should_yield(std::uint32_t card) noexcept override;
   void engine_release(std::uint32_t card) noexcept override;
+  void report_kernel_fault(std::uint32_t card, std::uint32_t xid) noexcept override;
   void count_launch(std::uint32_t card) noexcept override;
   void count_copy(std::uint32_t card, Copy direction, std::uint64_t bytes) noexcept override;
   std::vector<ProcessRecord> processes() override;
@@ -76,6 +81,7 @@ class SharedMachine final : public Machine {
   };
   bool usable(std::uint32_t card) const noexcept;
   bool may_have_context(std::uint32_t card) const noexcept;
+  bool take_vram(std::uint32_t card, std::uint64_t bytes) noexcept;
   bool fits_host(std::uint64_t bytes) noexcept;
   void refuse_budget(std::uint64_t bytes, std::uint64_t limit, std::uint64_t held,
                      const char* whose) noexcept;

@@ -9,13 +9,20 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from aliquot.cli import output
+from aliquot.cli import output, simgpu_cards, simgpu_faults
 from aliquot.model import format_bytes, format_duration
 from aliquot.vendors import simgpu
 
 app = typer.Typer(
     help="The simulated GPU: which cards it has, who uses them, what it implements.", no_args_is_help=True
 )
+app.add_typer(simgpu_cards.mig, name="mig", no_args_is_help=True)
+app.command("mps")(simgpu_cards.mps)
+app.command("timeslice")(simgpu_cards.timeslice)
+app.command("compute-mode")(simgpu_cards.compute_mode)
+app.command("record")(simgpu_cards.record)
+app.add_typer(simgpu_faults.fault, name="fault", no_args_is_help=True)
+app.command("events")(simgpu_faults.events)
 
 Cards = Annotated[
     list[str],

@@ -16,7 +16,8 @@ from typing import Any, Final
 from aliquot import native
 from aliquot.errors import AliquotError
 
-_PROGRAM: Final = "aliquot-simgpu"
+PROGRAM: Final = "aliquot-simgpu"
+"""The program that knows the machine's shared state."""
 _TIMEOUT_S: Final = 30
 
 
@@ -41,6 +42,11 @@ class CardState:
     vram_used_bytes: int
     utilisation_percent: int
     busy_ns: int
+    mig: bool = False
+    """Divided into instances, or about to be."""
+    mps: bool = False
+    """Processes overlap instead of taking turns."""
+    timeslice_us: int = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +69,9 @@ class ProcessRecord:
     copied_to_host: int
     copied_on_device: int
     running: bool
+    gpu_instance: int | None = None
+    compute_instance: int | None = None
+    """Of the instance that it used (MIG); None for the card as a whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,18 +96,18 @@ class MachineState:
 
 def machine() -> MachineState:
     """The machine as it is now, made if it is not there. Raises `SimulationError` and `NotInstalledError`."""
-    answer = _query("show")
+    answer = query("show")
     return MachineState(
         home=answer["home"],
         setting=answer["setting"],
-        cards=[CardState(**_known(CardState, card)) for card in answer["cards"]],
-        host_budget=HostBudget(**_known(HostBudget, answer["host_budget"])),
+        cards=[CardState(**known(CardState, card)) for card in answer["cards"]],
+        host_budget=HostBudget(**known(HostBudget, answer["host_budget"])),
     )
 
 
 def processes() -> list[ProcessRecord]:
     """A record for each process and card: those that run, then those that ended. Raises as `machine`."""
-    answer = _query("processes")
+    answer = query("processes")
     living = [_record(entry, running=True) for entry in answer["live"]]
     # A process that ends while the program looks is in both lists; what it did is then in the second.
     ended = {
@@ -119,17 +128,17 @@ def set_cards(cards: Sequence[str], *, force: bool = False) -> str:
 
     Refused with `SimulationError` for an unknown model, and while processes use the machine unless `force`d.
     """
-    return _call("set", *cards, *(["--force"] if force else [])).strip()
+    return call("set", *cards, *(["--force"] if force else [])).strip()
 
 
 def reset(*, force: bool = False) -> None:
     """Forgets all state of the machine. Refused while processes use it unless `force`d."""
-    _call("reset", *(["--force"] if force else []))
+    call("reset", *(["--force"] if force else []))
 
 
 def models() -> str:
     """The models that can be simulated, a line each."""
-    return _call("models")
+    return call("models")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,16 +166,18 @@ def coverage() -> list[Coverage]:
         ]
 
 
-def _query(*arguments: str) -> Any:
-    text = _call(*arguments, "--json")
+def query(*arguments: str) -> Any:
+    """The answer of one of the program's JSON commands. Raises `SimulationError` and `NotInstalledError`."""
+    text = call(*arguments, "--json")
     try:
         return json.loads(text)
     except ValueError as error:
-        raise SimulationError(f"{_PROGRAM} {' '.join(arguments)} printed no JSON: {error}") from error
+        raise SimulationError(f"{PROGRAM} {' '.join(arguments)} printed no JSON: {error}") from error
 
 
-def _call(*arguments: str) -> str:
-    program = native.program(_PROGRAM)
+def call(*arguments: str) -> str:
+    """What a command of the program prints. Raises `SimulationError` with its reason, `NotInstalledError`."""
+    program = native.program(PROGRAM)
     try:
         done = subprocess.run(
             [str(program), *arguments], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
@@ -180,14 +191,14 @@ def _call(*arguments: str) -> str:
 
 
 def _record(entry: Mapping[str, Any], *, running: bool) -> ProcessRecord:
-    return ProcessRecord(**_known(ProcessRecord, entry), running=running)
+    return ProcessRecord(**known(ProcessRecord, entry), running=running)
 
 
-def _identity(record: ProcessRecord) -> tuple[int, int, int]:
-    return record.pid, record.start_time, record.card
+def _identity(record: ProcessRecord) -> tuple[object, ...]:
+    return record.pid, record.start_time, record.card, record.gpu_instance, record.compute_instance
 
 
-def _known(kind: type, entry: Mapping[str, Any]) -> dict[str, Any]:
+def known(kind: type, entry: Mapping[str, Any]) -> dict[str, Any]:
     """The members that this version knows: a newer program may say more."""
     names = {field.name for field in fields(kind)}
     return {name: value for name, value in entry.items() if name in names}

@@ -31,6 +31,7 @@ exec::Range ContextMemory::find(std::uint64_t address) const noexcept {
 
 Context::Context(Device& device, unsigned flags_, bool primary)
     : flags(flags_), device_(device), id_(next_context_id()), primary_(primary), memory_(device.card),
+      overhead_(device, Driver::instance().machine),
       fatals_seen_(device.last_fatal()) {
   // The limits of a fresh context on a card of this kind.
   limits = {{CU_LIMIT_STACK_SIZE, 1024},
@@ -42,14 +43,28 @@ Context::Context(Device& device, unsigned flags_, bool primary)
             {CU_LIMIT_PERSISTING_L2_CACHE_SIZE, 0}};
 }
 
-std::shared_ptr<Context> Context::make(Device& device, unsigned flags, bool primary) {
+std::shared_ptr<Context> Context::make(Device& device, unsigned flags, bool primary, CUresult& error) {
   Driver& driver = Driver::instance();
+  error = CUDA_ERROR_DEVICE_UNAVAILABLE;
   if (driver.machine->open_context(device.card) != machine::Status::Ok)
     return nullptr;
+  error = CUDA_ERROR_OUT_OF_MEMORY;
   auto context = std::make_shared<Context>(device, flags, primary);
+  if (!context->charge_limits()) {
+    driver.machine->close_context(device.card);
+    return nullptr;
+  }
   context->legacy_stream_ =
       std::make_unique<Stream>(context, Stream::Kind::Legacy, CU_STREAM_DEFAULT, kLeastPriority);
   return context;
+}
+
+bool Context::charge_limits() noexcept {
+  const std::size_t stack = limits[CU_LIMIT_STACK_SIZE], printed = limits[CU_LIMIT_PRINTF_FIFO_SIZE];
+  if (overhead_.resize(stack, printed))
+    return true;
+  Driver::instance().trim_pools();
+  return overhead_.resize(stack, printed);
 }
 
 CUresult Context::failure() const noexcept {
@@ -220,6 +235,7 @@ void Context::destroy() noexcept try {
   for (const Allocation& allocation : driver.allocations.erase_all_of(id_))
     driver.give_back(allocation);
   legacy_stream_->destroyed = true;
+  overhead_.release();
   driver.machine->close_context(device_.card);
 } catch (...) { // no memory for a list of what to free: the rest stays charged until the process ends
 }

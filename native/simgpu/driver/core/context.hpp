@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "aliquot/cuda_abi.h"
+#include "native/simgpu/driver/core/context_overhead.hpp"
 #include "native/simgpu/driver/core/device.hpp"
 #include "native/simgpu/driver/core/stream.hpp"
 #include "native/simgpu/exec/exec.hpp"
@@ -44,7 +45,8 @@ class Context : public std::enable_shared_from_this<Context> {
  public:
   Context(Device& device, unsigned flags, bool primary);
   // Null where the card takes no context of this process: its compute mode, a fault, how it is divided.
-  static std::shared_ptr<Context> make(Device& device, unsigned flags, bool primary);
+  // Null and `error` where the card refuses, or has no room for a context.
+  static std::shared_ptr<Context> make(Device& device, unsigned flags, bool primary, CUresult& error);
   // Waits for its work, then frees all that belongs to it. Its handle is the caller's to retire.
   void destroy() noexcept;
 
@@ -92,6 +94,8 @@ class Context : public std::enable_shared_from_this<Context> {
   std::atomic<unsigned> blocking_captures{0};
   std::mutex limits_mutex;
   std::map<int, std::size_t> limits;
+  // Under the lock of the limits: charges what they cost now. False, and nothing changes, where they do not fit.
+  bool charge_limits() noexcept;
 
  private:
   struct Stored {
@@ -104,6 +108,7 @@ class Context : public std::enable_shared_from_this<Context> {
   const std::uint64_t id_;
   const bool primary_;
   ContextMemory memory_;
+  ContextOverhead overhead_;
   mutable std::atomic<int> failure_{CUDA_SUCCESS};
   mutable std::atomic<std::uint64_t> fatals_seen_;
   std::unique_ptr<Stream> legacy_stream_; // whoever holds it holds the context

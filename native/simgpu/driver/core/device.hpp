@@ -1,6 +1,7 @@
 // A device as this process sees it: an ordinal, a card of the machine, and what the process has on it.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -26,23 +27,34 @@ struct PrimaryContext {
 
 class Device {
  public:
-  Device(int ordinal_, std::uint32_t card_, const machine::Card& facts_, AddressSpace& space,
-         const std::shared_ptr<machine::Machine>& machine)
-      : ordinal(ordinal_), card(card_), facts(facts_), model(*facts_.model),
-        heap(space, machine, card_, false), engine(machine, card_) {}
+  // `facts` and `model` are those of the card, or of the instance of it that this process uses (MIG).
+  Device(int ordinal_, std::uint32_t card_, machine::Card facts_, const machine::CardModel& model_,
+         AddressSpace& space, const std::shared_ptr<machine::Machine>& machine)
+      : ordinal(ordinal_), card(card_), facts(std::move(facts_)), model(model_),
+        heap(space, machine, card_, false), engine(machine, card_), machine_(machine) {}
+
+  // No allocation of so many bytes can succeed: there is no such card, or it was told to fail this one.
+  bool refuses(std::uint64_t bytes) noexcept;
+  // The card's faults since `seen` that end a context of this process: the first one's error, or SUCCESS.
+  // `seen` moves on. One load where there is nothing new.
+  int fatal_since(std::atomic<std::uint64_t>& seen) const noexcept;
+  std::uint64_t last_fatal() const noexcept;
 
   std::uint32_t capability() const noexcept { return model.compute_major * 10 + model.compute_minor; }
 
   const int ordinal;        // CUdevice
   const std::uint32_t card; // index in the machine
-  const machine::Card& facts;
-  const machine::CardModel& model;
+  const machine::Card facts;
+  const machine::CardModel model;
   Heap heap;
   CardEngine engine;
   PrimaryContext primary;
 
   std::mutex pool_mutex; // guards the two below
   std::shared_ptr<Pool> default_pool, current_pool;
+
+ private:
+  const std::shared_ptr<machine::Machine> machine_;
 };
 
 } // namespace aliquot::simgpu::driver

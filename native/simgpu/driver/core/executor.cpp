@@ -28,6 +28,10 @@ constexpr unsigned kIdleRounds = 40;
 // Rounds for which ready streams may wait for a slot before running kernels are asked to make room: 2 ms.
 constexpr unsigned kStarvedRounds = 40;
 constexpr int kDependencyDepth = 8;
+
+// Of the command that this thread runs: the priority of its stream, and whether it yielded to make room.
+thread_local int running_priority = kLeastPriority;
+thread_local bool made_room = false;
 constexpr std::uint64_t kNoLimit = ~std::uint64_t{0};
 
 unsigned configured_threads() noexcept {
@@ -115,7 +119,10 @@ std::uint64_t Executor::submit(const std::shared_ptr<Stream>& stream, std::uniqu
 void Executor::push_ready(const std::shared_ptr<Stream>& stream) noexcept {
   {
     const std::lock_guard guard(ready_mutex_);
-    ReadyList& list = ready_[static_cast<std::size_t>(stream->priority() - kGreatestPriority)];
+    const std::size_t index =
+        stream->rotated_ ? kRotatedList : static_cast<std::size_t>(stream->priority() - kGreatestPriority);
+    ReadyList& list = ready_[index];
+    ready_lists_.fetch_or(1u << index, std::memory_order_relaxed);
     (list.last == nullptr ? list.first : list.last->next_ready_) = stream;
     list.last = stream.get();
     ready_count_.fetch_add(1, std::memory_order_seq_cst);
@@ -125,13 +132,17 @@ void Executor::push_ready(const std::shared_ptr<Stream>& stream) noexcept {
 
 std::shared_ptr<Stream> Executor::pop_ready() noexcept {
   const std::lock_guard guard(ready_mutex_);
-  for (ReadyList& list : ready_) {
+  for (std::size_t index = 0; index < ready_.size(); ++index) {
+    ReadyList& list = ready_[index];
     if (!list.first)
       continue;
     std::shared_ptr<Stream> stream = std::move(list.first);
     list.first = std::move(stream->next_ready_);
-    if (!list.first)
+    if (!list.first) {
       list.last = nullptr;
+      ready_lists_.fetch_and(~(1u << index), std::memory_order_relaxed);
+    }
+    stream->rotated_ = false;
     ready_count_.fetch_sub(1, std::memory_order_release);
     return stream;
   }
@@ -159,6 +170,24 @@ bool Executor::take_slot() noexcept {
     if (slots_.compare_exchange_weak(free, free - 1, std::memory_order_acquire))
       return true;
   return false;
+}
+
+// Whether a stream of a higher priority than this waits for a thread.
+bool Executor::outranked(int priority) noexcept {
+  const auto higher = static_cast<std::size_t>(priority - kGreatestPriority);
+  if ((ready_lists_.load(std::memory_order_relaxed) & ((1u << higher) - 1)) == 0)
+    return false;
+  const std::lock_guard guard(ready_mutex_);
+  for (std::size_t index = 0; index < higher; ++index)
+    for (const Stream* each = ready_[index].first.get(); each != nullptr; each = each->next_ready_.get())
+      if (each->state_ == Stream::State::Ready) // others were claimed by a caller, and are only listed
+        return true;
+  return false;
+}
+
+// Whether a caller who waits for this stream must leave the thread to others. A worker takes them.
+bool Executor::gives_way(Stream& stream) noexcept {
+  return stream.rotated_.load(std::memory_order_relaxed) || outranked(stream.priority());
 }
 
 bool Executor::claim(Stream& stream) noexcept {
@@ -208,12 +237,16 @@ bool Executor::step(const std::shared_ptr<Stream>& stream, std::uint64_t until, 
   Outcome outcome = Outcome::Done;
   if (stream->context().failed())
     command->skip();
-  else
+  else {
+    running_priority = stream->priority();
+    made_room = false;
     outcome = run_inside_gate(*command, *stream);
+  }
   if (outcome == Outcome::Detached)
     return false;
   if (outcome == Outcome::Yielded) {
     const std::lock_guard guard(stream->mutex_);
+    stream->rotated_ = made_room;
     requeue_locked_stream(stream);
     return false;
   }
@@ -300,7 +333,7 @@ bool Executor::help(const std::shared_ptr<Stream>& stream, std::uint64_t sequenc
     target = blocker.stream;
     sequence = blocker.sequence;
   }
-  if (!take_slot())
+  if (gives_way(*target) || !take_slot())
     return false;
   bool helped = false;
   if (claim(*target)) {
@@ -324,6 +357,7 @@ exec::Progress Executor::run_grid(exec::Grid& grid, Context& context, std::uint6
   active.grid = &grid;
   active.context = &context;
   active.blocks = blocks;
+  active.priority = running_priority;
   {
     const std::lock_guard guard(grids_mutex_);
     active.next = grids_;
@@ -341,6 +375,7 @@ exec::Progress Executor::run_grid(exec::Grid& grid, Context& context, std::uint6
     while (*link != &active)
       link = &(*link)->next;
     *link = active.next;
+    made_room = active.makes_room;
   }
   if (progress == exec::Progress::Faulted || grid.fault().kind != exec::FaultKind::None)
     return exec::Progress::Faulted;
@@ -355,7 +390,8 @@ bool Executor::join_a_grid() noexcept {
   {
     const std::lock_guard guard(grids_mutex_);
     for (ActiveGrid* each = grids_; each != nullptr; each = each->next)
-      if (!each->exhausted && !each->stop.load(std::memory_order_relaxed) && each->blocks > each->helpers + 1)
+      if (!each->exhausted && !each->stop.load(std::memory_order_relaxed) &&
+          each->blocks > each->helpers + 1 && (chosen == nullptr || each->priority < chosen->priority))
         chosen = each;
     if (chosen == nullptr)
       return false;
@@ -453,13 +489,20 @@ bool Executor::monitor_round(unsigned& starved_rounds) noexcept {
   const bool make_room = starved_rounds >= kStarvedRounds;
   if (make_room)
     starved_rounds = 0;
+  int highest_waiting = kLeastPriority;
+  while (starved && outranked(highest_waiting) && highest_waiting > kGreatestPriority)
+    --highest_waiting;
   bool running = false;
   {
     const std::lock_guard guard(grids_mutex_);
     running = grids_ != nullptr;
     for (ActiveGrid* each = grids_; each != nullptr; each = each->next) {
       // A kernel of a context that has failed may wait for one that will never come.
-      if (make_room || each->context->failed() || each->context->device().engine.turn_is_over())
+      // The blocks of a lower priority wait for those of a higher one, here in the midst of a block.
+      const bool outranked_now = starved && each->priority > highest_waiting;
+      each->makes_room = each->makes_room || make_room;
+      if (make_room || outranked_now || each->context->failed() ||
+          each->context->device().engine.turn_is_over())
         each->stop.store(true, std::memory_order_relaxed);
       if (!each->exhausted && each->blocks > each->helpers + 1)
         wanted += std::min<std::uint64_t>(each->blocks - each->helpers - 1, thread_count_);

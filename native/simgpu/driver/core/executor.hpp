@@ -60,6 +60,8 @@ class Executor {
     exec::Grid* grid = nullptr;
     Context* context = nullptr;
     std::uint64_t blocks = 0;
+    int priority = kLeastPriority; // of its stream
+    bool makes_room = false;       // was told to stop for others that have waited long enough
     std::atomic<bool> stop{false};
     unsigned helpers = 0;
     bool exhausted = false; // has no block left to begin
@@ -80,6 +82,8 @@ class Executor {
   bool claim(Stream& stream) noexcept;
   void block_on(const std::shared_ptr<Stream>& stream, const Dependency& dependency) noexcept;
   void make_ready(const std::shared_ptr<Stream>& stream) noexcept;
+  bool gives_way(Stream& stream) noexcept;
+  bool outranked(int priority) noexcept;
   void requeue_locked_stream(const std::shared_ptr<Stream>& stream) noexcept;
   void push_ready(const std::shared_ptr<Stream>& stream) noexcept;
   std::shared_ptr<Stream> pop_ready() noexcept;
@@ -100,7 +104,11 @@ class Executor {
   std::mutex start_mutex_;
 
   std::mutex ready_mutex_; // guards ready_
-  std::array<ReadyList, kLeastPriority - kGreatestPriority + 1> ready_;
+  // One list for each priority, and last those that made room: a kernel may wait for what one of a lower
+  // priority does, so priority alone must not decide for ever.
+  static constexpr std::size_t kRotatedList = kLeastPriority - kGreatestPriority + 1;
+  std::array<ReadyList, kRotatedList + 1> ready_;
+  std::atomic<unsigned> ready_lists_{0}; // bit i: list i is not empty
   std::atomic<std::size_t> ready_count_{0};
 
   std::mutex pool_mutex_; // workers sleep here

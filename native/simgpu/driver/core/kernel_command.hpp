@@ -18,6 +18,7 @@ class KernelCommand final : public Command {
 
  private:
   bool prepare(Context& context) noexcept;
+  static void suffer(Context& context, std::uint64_t began_ns, bool done) noexcept;
   void report(Context& context, const exec::Fault& fault) noexcept;
 
   const std::shared_ptr<Function> function_;

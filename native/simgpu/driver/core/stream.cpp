@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "aliquot/cuda_abi.h"
+#include "native/simgpu/driver/core/context.hpp"
 
 namespace aliquot::simgpu::driver {
 namespace {
@@ -14,8 +15,17 @@ std::uint64_t next_stream_id() noexcept {
 
 } // namespace
 
-Stream::Stream(std::shared_ptr<Context> context, Kind kind, unsigned flags, int priority)
-    : context_(std::move(context)), kind_(kind), flags_(flags), priority_(priority), id_(next_stream_id()) {}
+Stream::Stream(const std::shared_ptr<Context>& context, Kind kind, unsigned flags, int priority)
+    : context_(*context), kept_(kind == Kind::Legacy ? nullptr : context), kind_(kind), flags_(flags),
+      priority_(priority), id_(next_stream_id()) {}
+
+std::shared_ptr<Context> Stream::shared_context() const noexcept {
+  return context_.shared_from_this();
+}
+
+std::shared_ptr<Stream> Stream::shared() noexcept {
+  return kind_ == Kind::Legacy ? context_.legacy_stream() : shared_from_this();
+}
 
 bool Stream::blocking() const noexcept {
   return kind_ != Kind::Legacy && (flags_ & CU_STREAM_NON_BLOCKING) == 0;

@@ -86,10 +86,11 @@ class Stream : public std::enable_shared_from_this<Stream> {
   std::mutex mutex_; // guards what follows
   std::condition_variable progress_;
   std::deque<std::unique_ptr<Command>> queue_;
-  std::vector<Dependency> waiters_; // streams whose head waits for this one, and for how much of it
-  State state_ = State::Idle;
-  bool queued_ = false;                // stands in the executor's ready queue
-  std::shared_ptr<Stream> next_ready_; // guarded by the executor
+  std::vector<Dependency> waiters_;       // streams whose head waits for this one, and for how much of it
+  std::atomic<State> state_{State::Idle}; // changed under the lock; the executor reads it without
+  bool queued_ = false;                   // stands in the executor's ready queue
+  std::atomic<bool> rotated_{false};      // made room for others: stands behind them, whatever its priority
+  std::shared_ptr<Stream> next_ready_;    // guarded by the executor
   unsigned sleepers_ = 0;
   std::atomic<std::uint64_t> submitted_{0}, completed_{0};
 };

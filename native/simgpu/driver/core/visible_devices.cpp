@@ -36,7 +36,54 @@ int by_uuid(const std::vector<machine::Card>& cards, std::string_view entry) {
   return found;
 }
 
+// "MIG-GPU-<uuid of the card>/<GPU instance>/<compute instance>", as older drivers name instances.
+bool is_at(const machine::Card& card, const machine::ComputeInstance& instance, std::string_view entry) {
+  const std::string name = "MIG-" + uuid_text(card.uuid) + "/" + std::to_string(instance.gpu.id) + "/" +
+                           std::to_string(instance.id);
+  return entry == name;
+}
+
+std::vector<Visible> instances_of(machine::Machine& machine, std::uint32_t card) {
+  std::vector<Visible> found;
+  for (machine::ComputeInstance& instance : machine.mig().compute_instances(card))
+    found.push_back({card, std::move(instance)});
+  return found;
+}
+
+std::optional<Visible> by_mig_uuid(machine::Machine& machine, std::string_view entry) {
+  std::optional<Visible> found;
+  for (std::uint32_t card = 0; card < machine.cards().size(); ++card)
+    for (Visible& each : instances_of(machine, card)) {
+      if (!std::string_view(machine::mig_uuid_text(each.instance->uuid)).starts_with(entry) &&
+          !is_at(machine.cards()[card], *each.instance, entry))
+        continue;
+      if (found)
+        return std::nullopt; // ambiguous
+      found = std::move(each);
+    }
+  return found;
+}
+
+std::string_view first_entry(std::string_view setting) {
+  return trimmed(setting.substr(0, setting.find(',')));
+}
+
 } // namespace
+
+std::vector<Visible> visible_devices(machine::Machine& machine, const char* setting) {
+  if (setting != nullptr && first_entry(setting).starts_with("MIG-")) {
+    const std::optional<Visible> found = by_mig_uuid(machine, first_entry(setting));
+    return found ? std::vector<Visible>{*found} : std::vector<Visible>{};
+  }
+  std::vector<Visible> whole;
+  for (const std::uint32_t card : visible_cards(machine.cards(), setting)) {
+    if (std::vector<Visible> instances = instances_of(machine, card); !instances.empty())
+      return {instances.front()};
+    if (!machine.mig().enabled(card))
+      whole.push_back({card, std::nullopt});
+  }
+  return whole;
+}
 
 std::string uuid_text(const std::uint8_t (&uuid)[16]) {
   std::string text = "GPU-";

@@ -13,40 +13,40 @@
 #include "native/simgpu/machine/home.hpp"
 #include "native/simgpu/machine/machine.hpp"
 #include "native/simgpu/machine/machine_files.hpp"
+#include "native/simgpu/machine/mig.hpp"
 #include "native/simgpu/machine/setting.hpp"
+#include "native/simgpu/machine/tool/commands.hpp"
 #include "native/simgpu/machine/tool/json.hpp"
 
 namespace {
 
 using namespace aliquot::simgpu::machine;
+using namespace aliquot::simgpu::machine::tool;
 
 constexpr const char* kUsage =
     "usage: aliquot-simgpu COMMAND\n"
     "  set SETTING... [--force]    which cards the simulated machine has, e.g. h100:2 t4:4\n"
     "  show [--json]               cards, processes, host memory\n"
     "  processes [--json]          what running and departed processes did on each card\n"
-    "  record [--card N]           busy intervals that the card itself recorded, as JSON\n"
+    "  record [--device N] [--since NS] [--follow [--seconds N]]\n"
+    "                              who had the engine and when, as the card itself recorded it, as JSON\n"
+    "  mps [on|off] [--device N]   let processes overlap instead of taking turns\n"
+    "  timeslice [TIME|default] [--device N]\n"
+    "                              how long a turn lasts, e.g. 500us, 2ms\n"
+    "  context-memory [SIZE|default] [--device N]\n"
+    "                              what a context takes of a card beside its local memory and buffers\n"
+    "  compute-mode [default|prohibited|exclusive-process] [--device N]\n"
+    "  mig [list|profiles|on|off|create PROFILE...|destroy --all] [--device N] [--json]\n"
+    "                              divide a card\n"
+    "  fault xid N | ecc single|double | lost | hang | throttle | alloc-fail | clear | list\n"
+    "        [--device N] [--pid P] [--count N] [--location dram|l2|l1|register-file|sram] [--nth N] "
+    "[--times N]\n"
+    "        [--watchdog-ms N] [--reason hw-thermal|sw-thermal|sw-power|power-brake|none] [--clock PERCENT]\n"
+    "        [--temperature C]     what goes wrong with a card\n"
+    "  events [--follow [--seconds N]]\n"
+    "                              what the cards report, one JSON object a line\n"
     "  models                      the models that can be simulated\n"
     "  reset [--force]             forget all state\n";
-
-struct Arguments {
-  std::vector<std::string> words;
-  bool json = false, force = false;
-  std::uint32_t card = 0;
-};
-
-int fail(const std::string& message, int status = 1) {
-  std::fprintf(stderr, "aliquot: %s\n", message.c_str());
-  return status;
-}
-
-std::shared_ptr<Machine> look(int& exit_status) {
-  Status status;
-  std::string message;
-  std::shared_ptr<Machine> machine = Machine::open(false, status, message);
-  exit_status = machine == nullptr ? fail(message) : 0;
-  return machine;
-}
 
 void write_process(JsonWriter& json, const ProcessRecord& record) {
   json.open_object();
@@ -55,6 +55,10 @@ void write_process(JsonWriter& json, const ProcessRecord& record) {
   json.string("command", record.command);
   json.string("slice", record.slice);
   json.number("card", record.card);
+  if (record.gpu_instance != kNoInstance) {
+    json.number("gpu_instance", record.gpu_instance);
+    json.number("compute_instance", record.compute_instance);
+  }
   json.number("vram_bytes", record.vram_bytes);
   json.number("peak_vram_bytes", record.peak_vram_bytes);
   json.number("busy_ns", record.busy_ns);
@@ -88,6 +92,9 @@ void write_card(JsonWriter& json, Machine& machine, std::uint32_t index) {
   json.number("vram_used_bytes", vram.used);
   json.number("utilisation_percent", machine.utilisation_percent(index));
   json.number("busy_ns", machine.busy_ns(index));
+  json.boolean("mig", machine.mig().enabled(index));
+  json.boolean("mps", machine.mps_enabled(index));
+  json.number("timeslice_us", machine.slice_ns(index) / 1000);
   json.close_object();
 }
 
@@ -140,7 +147,7 @@ int run_show(const Arguments& arguments) {
   const std::shared_ptr<Machine> machine = look(status);
   if (machine == nullptr)
     return status;
-  if (arguments.json)
+  if (arguments.json())
     std::puts(machine_json(*machine).c_str());
   else
     print_machine(*machine);
@@ -154,7 +161,7 @@ int run_processes(const Arguments& arguments) {
     return status;
   // The living first: who leaves in between is then in both lists rather than in none.
   const std::vector<ProcessRecord> live = machine->processes(), departed = machine->departed();
-  if (!arguments.json) {
+  if (!arguments.json()) {
     print_processes("running", live);
     print_processes("departed", departed);
     return 0;
@@ -164,28 +171,6 @@ int run_processes(const Arguments& arguments) {
   write_processes(json, "live", live);
   write_processes(json, "departed", departed);
   json.close_object();
-  std::puts(json.text().c_str());
-  return 0;
-}
-
-int run_record(const Arguments& arguments) {
-  int status;
-  const std::shared_ptr<Machine> machine = look(status);
-  if (machine == nullptr)
-    return status;
-  if (arguments.card >= machine->cards().size())
-    return fail("there is no card " + std::to_string(arguments.card));
-  JsonWriter json;
-  json.open_array();
-  for (const BusyInterval& interval : machine->busy_intervals(arguments.card)) {
-    json.open_object();
-    json.number("pid", interval.pid());
-    json.number("start_ns", interval.start_ns);
-    json.number("end_ns", interval.end_ns);
-    json.number("busy_ns", interval.busy_ns);
-    json.close_object();
-  }
-  json.close_array();
   std::puts(json.text().c_str());
   return 0;
 }
@@ -221,7 +206,7 @@ int run_set(const Arguments& arguments) {
     return fail(message);
   const std::string setting = canonical_setting(models);
   const unsigned count = living(home);
-  if (count != 0 && !arguments.force && setting != current_setting(home))
+  if (count != 0 && !arguments.has("--force") && setting != current_setting(home))
     return refuse_while_used(count);
   if (!store_setting(home, setting, message))
     return fail(message);
@@ -237,7 +222,7 @@ int run_reset(const Arguments& arguments) {
   if (!prepare_home(home, message))
     return fail(message);
   const unsigned count = living(home);
-  if (count != 0 && !arguments.force)
+  if (count != 0 && !arguments.has("--force"))
     return refuse_while_used(count);
   return remove_machine_files(home, message) ? 0 : fail(message);
 }
@@ -246,25 +231,19 @@ struct Command {
   std::string_view name;
   int (*run)(const Arguments&);
 };
-constexpr Command kCommands[] = {{"set", run_set},       {"show", run_show},     {"processes", run_processes},
-                                 {"record", run_record}, {"models", run_models}, {"reset", run_reset}};
-
-bool parse(int argc, char** argv, Arguments& arguments) {
-  for (int i = 2; i < argc; ++i) {
-    const std::string_view word = argv[i];
-    if (word == "--json")
-      arguments.json = true;
-    else if (word == "--force")
-      arguments.force = true;
-    else if (word == "--card" && i + 1 < argc)
-      arguments.card = static_cast<std::uint32_t>(std::strtoul(argv[++i], nullptr, 10));
-    else if (word.starts_with("-"))
-      return false;
-    else
-      arguments.words.emplace_back(word);
-  }
-  return true;
-}
+constexpr Command kCommands[] = {{"set", run_set},
+                                 {"show", run_show},
+                                 {"processes", run_processes},
+                                 {"record", run_record},
+                                 {"models", run_models},
+                                 {"reset", run_reset},
+                                 {"mig", run_mig},
+                                 {"mps", run_mps},
+                                 {"timeslice", run_timeslice},
+                                 {"fault", run_fault},
+                                 {"events", run_events},
+                                 {"compute-mode", run_compute_mode},
+                                 {"context-memory", run_context_memory}};
 
 } // namespace
 
@@ -272,8 +251,8 @@ int main(int argc, char** argv) {
   Arguments arguments;
   const std::string_view name = argc > 1 ? argv[1] : "";
   for (const Command& command : kCommands)
-    if (command.name == name && parse(argc, argv, arguments))
-      return command.run(arguments);
+    if (command.name == name)
+      return arguments.parse(argc, argv) ? command.run(arguments) : 2;
   const bool asked = name == "--help" || name == "help";
   std::fputs(kUsage, asked ? stdout : stderr);
   return asked ? 0 : 2;
