@@ -77,7 +77,7 @@ def api(request: pytest.FixtureRequest) -> Iterator[Api]:
             prefix="aliquot-driver-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None
         )
         os.environ["ALIQUOT_SIMGPU_HOME"] = home
-        os.environ["ALIQUOT_SIMGPU"] = "h100:1,t4:1"
+        os.environ["ALIQUOT_SIMGPU"] = "h100:2,t4:1"
         ctypes.CDLL(
             str(request.getfixturevalue("native_dir") / "simgpu" / "libcuda.so.1"), ctypes.RTLD_GLOBAL
         )

@@ -189,39 +189,4 @@ ALIQUOT_EXPORT CUresult cuDeviceGetExecAffinitySupport(int* supported, CUexecAff
   });
 }
 
-ALIQUOT_EXPORT CUresult cuDeviceCanAccessPeer(int* can, CUdevice dev, CUdevice peer) {
-  return with_device(dev, [&](Device& device) {
-    const Device* other = Driver::instance().device(peer);
-    if (other == nullptr)
-      return CUDA_ERROR_INVALID_DEVICE;
-    if (can == nullptr)
-      return CUDA_ERROR_INVALID_VALUE;
-    *can = other != &device ? 1 : 0;
-    return CUDA_SUCCESS;
-  });
-}
-
-ALIQUOT_EXPORT CUresult cuDeviceGetP2PAttribute(int* value, CUdevice_P2PAttribute attribute, CUdevice source,
-                                                CUdevice target) {
-  return with_device(source, [&](Device& device) {
-    const Device* other = Driver::instance().device(target);
-    if (other == nullptr || other == &device)
-      return CUDA_ERROR_INVALID_DEVICE;
-    if (value == nullptr)
-      return CUDA_ERROR_INVALID_VALUE;
-    switch (attribute) {
-    case CU_DEVICE_P2P_ATTRIBUTE_ACCESS_SUPPORTED:
-    case CU_DEVICE_P2P_ATTRIBUTE_NATIVE_ATOMIC_SUPPORTED:
-      *value = 1;
-      return CUDA_SUCCESS;
-    case CU_DEVICE_P2P_ATTRIBUTE_PERFORMANCE_RANK:
-    case CU_DEVICE_P2P_ATTRIBUTE_CUDA_ARRAY_ACCESS_SUPPORTED:
-      *value = 0;
-      return CUDA_SUCCESS;
-    default:
-      return CUDA_ERROR_INVALID_VALUE;
-    }
-  });
-}
-
 } // extern "C"

@@ -2,6 +2,7 @@
 #include "native/simgpu/driver/core/marker_command.hpp"
 #include "native/simgpu/driver/entry.hpp"
 #include "native/simgpu/driver/graph/capture.hpp"
+#include "native/simgpu/driver/interprocess_event.hpp"
 
 using namespace aliquot::simgpu::driver;
 
@@ -22,7 +23,10 @@ CUresult record(CUevent handle, CUstream stream_handle, unsigned flags) {
     // An external event record is a node of a graph: there is none outside of a capture.
     if (external)
       return CUDA_ERROR_INVALID_VALUE;
-    submit_record(*event, stream);
+    if (event->shared)
+      submit_shared_record(event->shared, stream, {});
+    else
+      submit_record(*event, stream);
     return CUDA_SUCCESS;
   });
 }
@@ -63,15 +67,18 @@ CUresult check_event_may_be_asked(const Event& event) {
   return check_unsafe_call();
 }
 
-// body(const Event&, record), where the event has been recorded; success where it never was.
-template <class Body>
-CUresult with_record(CUevent handle, Body body) {
-  return with_context([&](Driver& driver, const ContextPtr&) {
+// body(record), where the event has been recorded; success where it never was. Of an event that other
+// processes may record as well, shared_body(event, context).
+template <class Body, class SharedBody>
+CUresult with_record(CUevent handle, Body body, SharedBody shared_body) {
+  return with_context([&](Driver& driver, const ContextPtr& context) {
     const auto event = driver.events.find(handle);
     if (!event)
       return CUDA_ERROR_INVALID_HANDLE;
     if (const CUresult captured = check_event_may_be_asked(*event); captured != CUDA_SUCCESS)
       return captured;
+    if (event->shared)
+      return shared_body(event->shared, context);
     const auto record = event->record();
     return record ? body(record) : CUDA_SUCCESS;
   });
@@ -86,9 +93,15 @@ ALIQUOT_EXPORT CUresult cuEventCreate(CUevent* out, unsigned int flags) {
     constexpr unsigned known = CU_EVENT_BLOCKING_SYNC | CU_EVENT_DISABLE_TIMING | CU_EVENT_INTERPROCESS;
     if (out == nullptr || (flags & ~known) != 0)
       return CUDA_ERROR_INVALID_VALUE;
-    if ((flags & CU_EVENT_INTERPROCESS) != 0)
-      return (flags & CU_EVENT_DISABLE_TIMING) != 0 ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_VALUE;
-    *out = static_cast<CUevent>(driver.events.insert(std::make_shared<Event>(context, flags)));
+    const auto event = std::make_shared<Event>(context, flags);
+    if ((flags & CU_EVENT_INTERPROCESS) != 0) {
+      if ((flags & CU_EVENT_DISABLE_TIMING) == 0)
+        return CUDA_ERROR_INVALID_VALUE;
+      event->shared = SharedEvent::make(driver.machine->identity());
+      if (!event->shared)
+        return CUDA_ERROR_OUT_OF_MEMORY;
+    }
+    *out = static_cast<CUevent>(driver.events.insert(event));
     return CUDA_SUCCESS;
   });
 }
@@ -107,20 +120,26 @@ ALIQUOT_EXPORT CUresult cuEventRecordWithFlags(CUevent event, CUstream stream, u
 }
 
 ALIQUOT_EXPORT CUresult cuEventQuery(CUevent event) {
-  return with_record(event, [](const std::shared_ptr<EventRecord>& record) {
-    if (!record->reached())
-      return CUDA_ERROR_NOT_READY;
-    return record->stream->context().failure();
-  });
+  return with_record(
+      event,
+      [](const std::shared_ptr<EventRecord>& record) {
+        if (!record->reached())
+          return CUDA_ERROR_NOT_READY;
+        return record->stream->context().failure();
+      },
+      [](const std::shared_ptr<SharedEvent>& shared, const ContextPtr&) { return query_shared(shared); });
 }
 
 ALIQUOT_EXPORT CUresult cuEventSynchronize(CUevent event) {
-  return with_record(event, [](const std::shared_ptr<EventRecord>& record) {
-    Executor::instance().wait(record->stream, record->sequence);
-    record->stream->context().flush_printf();
-    Driver::instance().trim_pools();
-    return record->stream->context().failure();
-  });
+  return with_record(
+      event,
+      [](const std::shared_ptr<EventRecord>& record) {
+        Executor::instance().wait(record->stream, record->sequence);
+        record->stream->context().flush_printf();
+        Driver::instance().trim_pools();
+        return record->stream->context().failure();
+      },
+      synchronize_shared);
 }
 
 ALIQUOT_EXPORT CUresult cuEventElapsedTime(float* milliseconds, CUevent start, CUevent end) {
@@ -142,14 +161,20 @@ ALIQUOT_EXPORT CUresult cuCtxRecordEvent(CUcontext handle, CUevent event_handle)
     if (!event)
       return CUDA_ERROR_INVALID_HANDLE;
     const StreamPtr hub = context->make_stream(Stream::Kind::Created, CU_STREAM_NON_BLOCKING, kLeastPriority);
-    auto fresh = std::make_shared<EventRecord>();
-    auto command = std::make_unique<RecordCommand>(fresh);
+    hub->destroyed = true;
+    std::vector<Dependency> waits_for;
     for (const StreamPtr& each : context->streams())
       if (each != hub && !each->idle())
-        command->waits_for.push_back({each, each->submitted()});
+        waits_for.push_back({each, each->submitted()});
+    if (event->shared) {
+      submit_shared_record(event->shared, hub, std::move(waits_for));
+      return CUDA_SUCCESS;
+    }
+    auto fresh = std::make_shared<EventRecord>();
+    auto command = std::make_unique<RecordCommand>(fresh);
+    command->waits_for = std::move(waits_for);
     fresh->stream = hub;
     fresh->sequence = Executor::instance().submit(hub, std::move(command));
-    hub->destroyed = true;
     event->set_record(fresh);
     Executor::instance().run_light(hub);
     return CUDA_SUCCESS;

@@ -4,6 +4,7 @@
 #include "native/simgpu/driver/core/marker_command.hpp"
 #include "native/simgpu/driver/entry.hpp"
 #include "native/simgpu/driver/graph/capture.hpp"
+#include "native/simgpu/driver/interprocess_event.hpp"
 
 using namespace aliquot::simgpu::driver;
 
@@ -198,6 +199,10 @@ ALIQUOT_EXPORT CUresult cuStreamWaitEvent(CUstream handle, CUevent event_handle,
       return stream->capturing ? capture(*stream, WaitWork{{event, event_handle}}) : CUDA_ERROR_INVALID_VALUE;
     if (stream->capturing || event->captured())
       return capture_wait(stream, *event);
+    if (event->shared) {
+      submit_shared_wait(event->shared, stream);
+      return CUDA_SUCCESS;
+    }
     const auto record = event->record();
     if (!record || record->reached())
       return CUDA_SUCCESS;

@@ -22,6 +22,7 @@ struct EventRecord {
 
 // Where in a capture an event was recorded (graph/capture.hpp).
 struct CapturedPoint;
+class SharedEvent;
 
 class Event {
  public:
@@ -48,6 +49,7 @@ class Event {
 
   const std::shared_ptr<Context> context;
   const unsigned flags;
+  std::shared_ptr<SharedEvent> shared; // CU_EVENT_INTERPROCESS alone; set before others see the event
 
  private:
   mutable std::mutex mutex_;
