@@ -153,3 +153,73 @@ def launch(api: Api) -> Any:
         api.cuLaunchKernel(function, grid, 1, 1, block, 1, 1, shared, stream, address, 0)
 
     return run
+
+
+class GraphBuilder:
+    """Makes nodes of a graph with short words, and keeps alive what their parameters point to."""
+
+    def __init__(self, api: Any, context: Any) -> None:
+        self.api, self.context = api, context
+        self.graph = api.cuGraphCreate(0)
+        self.kept: list[Any] = []
+
+    def params(self, function: Any, grid: int, block: int, *arguments: Any) -> Any:
+        boxes = [np.array(int(each) if not isinstance(each, np.generic) else each) for each in arguments]
+        pointers = np.array([box.ctypes.data for box in boxes], dtype=np.uint64)
+        self.kept += [boxes, pointers]
+        made = self.api.CUDA_KERNEL_NODE_PARAMS()
+        made.func = function
+        made.gridDimX, made.gridDimY, made.gridDimZ = grid, 1, 1
+        made.blockDimX, made.blockDimY, made.blockDimZ = block, 1, 1
+        made.sharedMemBytes = 0
+        made.kernelParams = pointers.ctypes.data if boxes else 0
+        return made
+
+    def kernel(self, function: Any, grid: int, block: int, *arguments: Any, after: Any = ()) -> Any:
+        params = self.params(function, grid, block, *arguments)
+        return self.api.cuGraphAddKernelNode(self.graph, list(after), len(after), params)
+
+    def set(self, address: Any, value: int, count: int, after: Any = ()) -> Any:
+        return self.api.cuGraphAddMemsetNode(
+            self.graph, list(after), len(after), self.set_params(address, value, count), self.context
+        )
+
+    def set_params(self, address: Any, value: int, count: int) -> Any:
+        made = self.api.CUDA_MEMSET_NODE_PARAMS()
+        made.dst, made.value, made.elementSize = int(address), value, 4
+        made.width, made.height, made.pitch = count, 1, 0
+        return made
+
+    def copy_params(self, to: Any, source: Any, count: int) -> Any:
+        made = self.api.CUDA_MEMCPY3D()
+        made.srcMemoryType = made.dstMemoryType = self.api.CUmemorytype.CU_MEMORYTYPE_DEVICE
+        made.srcDevice, made.dstDevice = int(source), int(to)
+        made.WidthInBytes, made.Height, made.Depth = count, 1, 1
+        return made
+
+    def copy(self, to: Any, source: Any, count: int, after: Any = ()) -> Any:
+        return self.api.cuGraphAddMemcpyNode(
+            self.graph, list(after), len(after), self.copy_params(to, source, count), self.context
+        )
+
+    def empty(self, after: Any = ()) -> Any:
+        return self.api.cuGraphAddEmptyNode(self.graph, list(after), len(after))
+
+    def instantiate(self, flags: int = 0) -> Any:
+        return self.api.cuGraphInstantiate(self.graph, flags)
+
+    def run(self, stream: Any = 0) -> None:
+        self.api.cuGraphLaunch(self.instantiate(), stream)
+        self.api.cuStreamSynchronize(stream)
+
+
+@pytest.fixture
+def new_builder(api: Api, context: Any) -> Any:
+    """Makes a fresh graph, each with its builder."""
+    return lambda: GraphBuilder(api, context)
+
+
+@pytest.fixture
+def builder(new_builder: Any) -> Any:
+    """A graph to build."""
+    return new_builder()

@@ -282,5 +282,6 @@ tell({{e["symbol"]: e["implemented"] for e in json.load(open({str(tmp_path / "co
     )
     assert answers["cuLaunchKernel"]
     assert answers["cuLaunchKernel_ptsz"]
-    assert not answers["cuGraphCreate"]
+    assert answers["cuGraphCreate"]
+    assert not answers["cuGraphConditionalHandleCreate"]
     assert len(answers) > 700
