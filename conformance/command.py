@@ -22,7 +22,7 @@ _CANNOT_RUN = 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a suite; returns 1 if it stays below its goals, or if what its file says is not so."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_intermixed_args(arguments)
     try:
         suite = suites.suite(options.suite)
         return _run(suite, options)
