@@ -16,14 +16,16 @@ _ABOVE_NUMBA = "numba_cuda"
 def pytest_collect_file(file_path: Path) -> None:
     """Imports a module of tests as numba does, before pytest does so by its path.
 
-    pytest would call it cuda.tests..., which a process that a test spawns cannot import; it takes what is
-    there under that name already. What fails here fails again in pytest, which reports it.
+    pytest would call it cuda.tests... or just core..., which a process that a test spawns cannot import; it
+    takes what is there under that name already. What fails here fails again in pytest, which reports it.
     """
     parts = file_path.with_suffix("").parts
     if _ABOVE_NUMBA in parts and file_path.suffix == ".py":
         names = parts[len(parts) - parts[::-1].index(_ABOVE_NUMBA) :]
         with suppress(Exception, pytest.skip.Exception):
-            sys.modules[".".join(names[1:])] = importlib.import_module(".".join(names))
+            module = importlib.import_module(".".join(names))
+            # By the packages above it that have an __init__.py, or by its place below pytest's rootdir.
+            sys.modules[".".join(names[1:])] = sys.modules[".".join(names[-2:])] = module
 
 
 @pytest.fixture(scope="class")

@@ -1,0 +1,223 @@
+"""The runner of others' suites: crashes, hangs, exclusions, resumption, in suites made for it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from conformance import judging, record
+from conformance.modules import ModuleRun
+from conformance.run import Selection, SuiteRun
+from conformance.suite import Module, Suite, SuiteError, load
+from conformance.surroundings import surroundings
+
+SETTINGS = """
+[suite]
+title = "a suite"
+package = "pytest"
+[goal]
+of_all = 50.0
+after_exclusions = 60.0
+[limits]
+test = 5
+module = 60
+[machine]
+cards = "t4:1"
+slice = "1Gi"
+"""
+
+GOOD = """
+import unittest
+
+def test_one(): pass
+def test_two(): assert 1 == 2, "one is not 2"
+
+class TestClass(unittest.TestCase):
+    def test_subtests(self):
+        for i in range(4):
+            with self.subTest(i=i):
+                self.assertLess(i, 2)
+    @unittest.expectedFailure
+    def test_expected(self):
+        self.fail()
+    @unittest.skip("not here")
+    def test_skipped(self): pass
+"""
+
+CRASHING = """
+import os, signal, time
+def test_before(): pass
+def test_crash(): os.kill(os.getpid(), signal.SIGSEGV)
+def test_between(): pass
+def test_hang(): time.sleep(600)
+def test_after(): pass
+"""
+
+BROKEN = "import no_such_module\n"
+
+
+def suite_of(folder: Path, modules: dict[str, str], settings: str = "") -> Suite:
+    """A suite of these modules."""
+    for name, text in modules.items():
+        (folder / f"{name}.py").write_text(text)
+    file = folder / "suite.toml"
+    file.write_text(SETTINGS + settings)
+    found = [Module(f"{name}.py", (str(folder / f"{name}.py"),), (f"{name}.py",)) for name in modules]
+    return load(file, name="ours", root=folder, modules=found)
+
+
+def run(suite: Suite, folder: Path, **selection: object) -> dict[str, record.Result]:
+    """All results by the name of the test."""
+    chosen = Selection(**selection)  # pyright: ignore[reportArgumentType]
+    results = SuiteRun(suite, folder).run(chosen, jobs=2, progress=lambda *_: None)
+    return {each.test: each for each in results}
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+def test_outcomes(tmp_path, out):
+    results = run(suite_of(tmp_path, {"test_good": GOOD}), out)
+    assert {test.partition("::")[2]: each.outcome for test, each in results.items()} == {
+        "test_one": "passed",
+        "test_two": "failed",
+        "TestClass::test_subtests": "failed",
+        "TestClass::test_expected": "expected failure",
+        "TestClass::test_skipped": "skipped",
+    }
+    assert "one is not 2" in results["test_good.py::test_two"].message
+    assert results["test_good.py::TestClass::test_skipped"].message == "not here"
+
+
+def test_crashes_and_hangs_cost_one_test_each(tmp_path, out):
+    results = run(suite_of(tmp_path, {"test_crashing": CRASHING}), out)
+    assert {test.partition("::")[2]: each.passed for test, each in results.items()} == {
+        "test_before": True,
+        "test_crash": False,
+        "test_between": True,
+        "test_hang": False,
+        "test_after": True,
+    }
+    assert "SIGSEGV" in results["test_crashing.py::test_crash"].message
+    assert "hung" in results["test_crashing.py::test_hang"].message
+    assert "in test_hang" in (out / "test_crashing.log").read_text()
+
+
+def test_module_that_cannot_be_imported_fails(tmp_path, out):
+    (result,) = run(suite_of(tmp_path, {"test_broken": BROKEN}), out).values()
+    assert result.outcome == record.FAILED
+    assert "no_such_module" in result.message
+
+
+def test_run_is_resumed(tmp_path, out):
+    suite = suite_of(tmp_path, {"test_good": GOOD})
+    done = ["test_good.py::test_one"]
+    run(suite, out, tests=done)
+    events = out / "test_good.jsonl"
+    before = events.read_bytes()
+    assert set(run(suite, out, tests=done)) == set(done)
+    assert events.read_bytes() == before, "what has a result was run again"
+    assert len(run(suite, out)) == 5
+    starts = [line for line in events.read_text().splitlines() if '"start"' in line and "test_one" in line]
+    assert len(starts) == 1
+
+
+def test_failures_are_run_again(tmp_path, out):
+    suite = suite_of(tmp_path, {"test_good": GOOD})
+    assert not run(suite, out)["test_good.py::test_two"].passed
+    (tmp_path / "test_good.py").write_text(GOOD.replace("1 == 2", "2 == 2"))
+    assert not run(suite, out)["test_good.py::test_two"].passed
+    SuiteRun(suite, out).forget_failures()
+    assert run(suite, out)["test_good.py::test_two"].passed
+
+
+def test_half_a_line_is_no_result(tmp_path, out):
+    suite = suite_of(tmp_path, {"test_good": GOOD})
+    run(suite, out)
+    events = out / "test_good.jsonl"
+    events.write_text(events.read_text()[:-40])
+    assert len(run(suite, out)) == 5
+
+
+def test_tests_that_are_not_there_fail(tmp_path, out):
+    name = "test_good.py::test_gone"
+    assert run(suite_of(tmp_path, {"test_good": GOOD}), out, tests=[name])[name].outcome == record.FAILED
+
+
+def test_sample_is_reproducible(tmp_path, out):
+    suite = suite_of(tmp_path, {"test_good": GOOD, "test_crashing": CRASHING})
+    first = SuiteRun(suite, out).sample(4, seed=3)
+    assert len(first) == 4
+    assert first == SuiteRun(suite, tmp_path / "other").sample(4, seed=3)
+    assert set(run(suite, out, tests=first, together=2)) == set(first)
+
+
+def exclude(**entry: object) -> str:
+    """An exclusion in the suite's file."""
+    return "[[exclusion]]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in entry.items())
+
+
+def test_exclusions_and_goals(tmp_path, out):
+    settings = exclude(**{"class": "hardware"}, reason="no", tests=["*::test_two"])
+    settings += exclude(**{"class": "cubin tool"}, reason="no", skips=["not h*"])
+    suite = suite_of(tmp_path, {"test_good": GOOD}, settings)
+    judgement = judging.judge(suite, run(suite, out).values(), everything=True)
+    total = judgement.total
+    assert (total.collected, total.passed, total.failed, total.skipped, total.excluded) == (5, 2, 1, 0, 2)
+    assert total.percent_of_all == pytest.approx(40.0)
+    assert total.percent_after_exclusions == pytest.approx(100 * 2 / 3)
+    assert not judging.reaches_goals(suite, judgement)
+    assert not judgement.stale
+
+
+def test_stale_exclusions_are_reported(tmp_path, out):
+    settings = exclude(**{"class": "hardware"}, reason="no", tests=["*::test_one"])
+    settings += exclude(**{"class": "hardware"}, reason="no", tests=["*::test_nothing"])
+    suite = suite_of(tmp_path, {"test_good": GOOD}, settings)
+    stale = judging.judge(suite, run(suite, out).values(), everything=True).stale
+    assert len(stale) == 2
+    assert any("passes: test_good.py::test_one" in each for each in stale)
+    assert any("fits no test: *::test_nothing" in each for each in stale)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"class": "laziness", "reason": "no", "tests": ["*"]},
+        {"class": "hardware", "reason": " ", "tests": ["*"]},
+        {"class": "hardware", "reason": "no"},
+        {"class": "hardware", "reason": "no", "test": ["*"]},
+    ],
+)
+def test_exclusions_without_class_reason_or_tests_are_refused(tmp_path, entry):
+    with pytest.raises(SuiteError):
+        suite_of(tmp_path, {}, exclude(**entry))
+
+
+def test_failures_are_grouped_by_what_the_driver_said():
+    def failure(name: str, message: str, log: str = "") -> record.Result:
+        return record.Result(test=name, outcome=record.FAILED, message=message, log=log)
+
+    kinds = judging.by_kind(
+        [
+            failure("a", "Error: 17", "aliquot: line 4: no"),
+            failure("b", "another", "aliquot: line 9: no"),
+            failure("c", "Error: 0x17"),
+        ]
+    )
+    assert [[each.test for each in found] for found in kinds.values()] == [["a", "b"], ["c"]]
+
+
+def test_module_has_a_time_limit(tmp_path, out):
+    text = "import time\n" + "".join(f"def test_{i}(): time.sleep(1)\n" for i in range(30))
+    suite = suite_of(tmp_path, {"test_slow": text})
+    limited = replace(suite, module_limit_s=4.0)
+    with surroundings(limited, inside_slice=False) as around:
+        done = ModuleRun(limited, limited.modules[0], out / "slow").complete(around)
+    assert len(done.results) == 30
+    assert any("stopped" in each.message for each in done.results.values())
