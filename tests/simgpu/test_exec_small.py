@@ -1,4 +1,4 @@
-"""Small floating-point formats, packed arithmetic and what goes with them, against ml_dtypes and exact fractions."""
+"""Small floating-point formats and packed arithmetic, against ml_dtypes and exact fractions."""
 
 from __future__ import annotations
 
@@ -279,15 +279,15 @@ def relu(fmt: Format, bits: int) -> int:
 
 
 RULES: dict[str, Callable[[Format, int, int, int], int]] = {
-    "add": lambda f, a, b, c: ieee.add(f, a, b),
-    "sub": lambda f, a, b, c: ieee.sub(f, a, b),
-    "mul": lambda f, a, b, c: ieee.mul(f, a, b),
+    "add": lambda f, a, b, _: ieee.add(f, a, b),
+    "sub": lambda f, a, b, _: ieee.sub(f, a, b),
+    "mul": lambda f, a, b, _: ieee.mul(f, a, b),
     "fma": lambda f, a, b, c: ieee.fma(f, a, b, c),
     "fma.rn.relu": lambda f, a, b, c: relu(f, ieee.fma(f, a, b, c)),
-    "min": lambda f, a, b, c: extreme(f, a, b, False, False),
-    "max": lambda f, a, b, c: extreme(f, a, b, True, False),
-    "min.NaN": lambda f, a, b, c: extreme(f, a, b, False, True),
-    "max.NaN": lambda f, a, b, c: extreme(f, a, b, True, True),
+    "min": lambda f, a, b, _: extreme(f, a, b, False, False),
+    "max": lambda f, a, b, _: extreme(f, a, b, True, False),
+    "min.NaN": lambda f, a, b, _: extreme(f, a, b, False, True),
+    "max.NaN": lambda f, a, b, _: extreme(f, a, b, True, True),
 }
 
 
@@ -354,9 +354,10 @@ def test_packed_comparison(runner: Runner, kind: str, fmt: Format) -> None:
     words[0] = (fmt.nan << 16 | 0x8000, 0)
     one = 0x3C00 if fmt is F16 else 0x3F80
     code = f"""
-setp.ne.u32 %p0, %i0, %i0; setp.lt.{kind} %p1|%p2, %i0, %i1; selp.u32 %b0, 1, 0, %p1; selp.u32 %b1, 2, 0, %p2;
-or.b32 %o0, %b0, %b1; setp.geu.or.{kind} %p3|%p4, %i0, %i1, %p0; selp.u32 %b0, 1, 0, %p3; selp.u32 %b1, 2, 0, %p4;
-or.b32 %o1, %b0, %b1; set.le.{kind}.{kind} %o2, %i0, %i1;"""
+setp.ne.u32 %p0, %i0, %i0; setp.lt.{kind} %p1|%p2, %i0, %i1;
+selp.u32 %b0, 1, 0, %p1; selp.u32 %b1, 2, 0, %p2; or.b32 %o0, %b0, %b1;
+setp.geu.or.{kind} %p3|%p4, %i0, %i1, %p0;
+selp.u32 %b0, 1, 0, %p3; selp.u32 %b1, 2, 0, %p4; or.b32 %o1, %b0, %b1; set.le.{kind}.{kind} %o2, %i0, %i1;"""
     got = run_lanes(runner, code, words, 3, target="sm_90")
     for (a, b), out in zip(words.tolist(), got.tolist(), strict=True):
         less, at_least, no_more = 0, 0, 0

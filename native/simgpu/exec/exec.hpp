@@ -109,6 +109,8 @@ CompileResult compile(const ptx::Module& module, const std::vector<std::uint64_t
 
 // What compile() would refuse in the module's functions, an instruction each, with lines. Empty: nothing.
 std::vector<std::string> refusals(const ptx::Module& module);
+// The instructions that have any form at all, by their names.
+std::vector<std::string_view> instructions();
 
 // Whether a kernel of the module may call device malloc or free, and so wants Launch::heap.
 bool uses_device_heap(const ptx::Module& module);

@@ -345,6 +345,14 @@ void Lowering::lower_instruction(const Instruction& instruction) {
   finish_targets();
 }
 
+std::vector<std::string_view> Lowering::instructions() {
+  std::vector<std::string_view> names;
+  for (const auto& entry : methods())
+    names.push_back(entry.first);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
 const std::unordered_map<std::string_view, Lowering::Method>& Lowering::methods() {
   using L = Lowering;
   static const std::unordered_map<std::string_view, Method> table = {

@@ -127,6 +127,7 @@ class Lowering {
  public:
   Lowering(ModuleContext& context, std::uint32_t function);
   Lowered run();
+  static std::vector<std::string_view> instructions();
 
  private:
   using Method = void (Lowering::*)(const ptx::Instruction&, Modifiers&);
@@ -229,6 +230,7 @@ class Lowering {
   void isspacep(const ptx::Instruction&, Modifiers&);
   void prefetch(const ptx::Instruction&, Modifiers&);
   void policy(const ptx::Instruction&, Modifiers&);
+  void complete(const ptx::Instruction&, ptx::Space space, std::uint64_t bytes);
   void atom_vector(const ptx::Instruction&, Modifiers&, std::string_view what, ptx::Type type, RowId at,
                    bool red);
   RowId atom_one(const ptx::Instruction&, std::string_view what, ptx::Type type, RowId at, RowId b, RowId c,

@@ -197,9 +197,12 @@ void Lowering::arithmetic_float(const Instruction& in, Modifiers& modifiers, Typ
   flush &= type != Type::F64;
   std::string flush_name = "flush." + suffix;
 
+  bool absolute = minmax && sources == 3 && single && modifiers.take("abs");
   std::vector<RowId> from;
   for (std::size_t i = 1; i <= sources; ++i) {
     RowId row = source(in.operands[i], kind, type);
+    if (absolute)
+      row = compute("abs.f32", kind, {row});
     from.push_back(flush ? compute(flush_name, kind, {row}) : row);
   }
   RowId to = target(in.operands[0], kind, type);

@@ -263,8 +263,16 @@ void Lowering::ld(const Instruction& in, Modifiers& modifiers) {
       emit("widen.s8.h", {row}, {row});
 }
 
+// st.async and red.async: the access now, then its bytes complete on the barrier at the last operand.
+void Lowering::complete(const Instruction& in, Space space, std::uint64_t bytes) {
+  RowId barrier = generic_address(in, in.operands.back(), space);
+  constexpr std::uint64_t complete_tx = 5; // ops_async.cpp, Change
+  emit("mbarrier.change", {new_row(Class::B64)}, {barrier, constant(Class::B32, bytes)}, complete_tx);
+}
+
 void Lowering::st(const Instruction& in, Modifiers& modifiers) {
   bool spins = false;
+  bool async = modifiers.take("async") && modifiers.take("mbarrier::complete_tx::bytes");
   Space space = take_space(modifiers);
   skip_hints(modifiers, spins);
   modifiers.take_any({"v2", "v4", "v8"});
@@ -301,6 +309,8 @@ void Lowering::st(const Instruction& in, Modifiers& modifiers) {
               static_cast<std::uint64_t>(at.offset) + begin * ptx::size_of(type))
         .extra = context_.sites++;
   }
+  if (async && in.operands.size() > 2)
+    complete(in, space, values.size() * ptx::size_of(type));
 }
 
 // --- Atomics ---
@@ -353,8 +363,7 @@ void Lowering::atom_vector(const Instruction& in, Modifiers&, std::string_view w
 
 void Lowering::atom(const Instruction& in, Modifiers& modifiers) {
   bool red = in.opcode == "red", spins = false;
-  if (modifiers.take("async"))
-    refuse(in, "this form is not implemented");
+  bool async = red && modifiers.take("async") && modifiers.take("mbarrier::complete_tx::bytes");
   Space space = take_space(modifiers);
   std::string_view what =
       modifiers.take_one_of({"add", "min", "max", "and", "or", "xor", "inc", "dec", "exch", "cas"});
@@ -374,6 +383,8 @@ void Lowering::atom(const Instruction& in, Modifiers& modifiers) {
   RowId b = source(in.operands[first + 1], kind, type);
   RowId c = what == "cas" ? source(in.operands[first + 2], kind, type) : 0;
   atom_one(in, what, type, at, b, c, red ? new_row(kind) : target(in.operands[0], kind, type));
+  if (async && in.operands.size() > 2)
+    complete(in, space, ptx::size_of(type));
 }
 
 // --- Address spaces ---

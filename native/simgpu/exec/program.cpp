@@ -416,6 +416,10 @@ std::vector<std::string> refusals(const ptx::Module& module) {
   }
 }
 
+std::vector<std::string_view> instructions() {
+  return Lowering::instructions();
+}
+
 CompileResult compile(const ptx::Module& module, const std::vector<std::uint64_t>& global_addresses) {
   CompileResult result;
   try {

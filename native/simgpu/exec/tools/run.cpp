@@ -11,6 +11,7 @@
 // resumes the run every N milliseconds.
 //
 //   exec-run --refusals FILE.ptx...      prints every instruction that is not implemented, with its file
+//   exec-run --list-forms                prints the forms of instructions and which are implemented
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -23,6 +24,7 @@
 #include <thread>
 
 #include "native/simgpu/exec/exec.hpp"
+#include "native/simgpu/exec/tools/forms.hpp"
 #include "native/simgpu/ptx/ast.hpp"
 
 namespace {
@@ -277,6 +279,8 @@ int list_refusals(int count, char** words) {
 } // namespace
 
 int main(int count, char** words) {
+  if (count == 2 && std::string(words[1]) == "--list-forms")
+    return exec::list_forms();
   if (count > 2 && std::string(words[1]) == "--refusals")
     return list_refusals(count, words);
   Options o = options_of(count, words);
