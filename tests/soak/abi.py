@@ -58,6 +58,8 @@ class DriverApi:
     def __init__(self) -> None:
         self.list = toml_io.load(ROOT / "native" / "api" / "cuda")
         self._classes: dict[str, Any] = {}
+        for name in self.list.records:  # before there are threads: a class made twice is two classes
+            self.structure(name)
 
     @cached_property
     def calls(self) -> list[Call]:

@@ -21,7 +21,8 @@ from .abi import Call, DriverApi, Param
 ELEMENTS = 8  # of every array that is handed in, so that counts may be anything up to it
 INPUT_BYTES = 4 << 20
 OUTPUT_BYTES = 16 << 20  # more than the largest pitched copy that `_NUMBERS` allow
-KERNELS = ("fill", "copy", "reduce", "wait", "trap", "missing")
+ZERO_WORD = "zero word"
+_WAITS = (1, 4)  # CU_STREAM_MEM_OP_WAIT_VALUE_32 and _64
 
 _GUARD_BYTES = 1 << 30
 _COUNT = re.compile(r"num|count|^n[A-Z]", re.IGNORECASE)
@@ -195,8 +196,8 @@ class Arguments:
     # -- parameters
 
     def _parameter(self, call: Call, param: Param) -> Any:
-        if "WaitValue" in call.base and param.name in ("value", "flags"):
-            return 0  # greater or equal to zero: always so, or the stream would rightly wait for ever
+        if "WaitValue" in call.base and param.name in ("addr", "value", "flags"):
+            return self._met_at() if param.name == "addr" else 0
         if param.is_pointer:
             return self._pointer(call, param)
         if call.base in _TAKES_UNIFIED_MEMORY and param.type == "CUdeviceptr" and self._rng.random() < 0.3:
@@ -376,11 +377,16 @@ class Arguments:
             field = next(field for field in union.fields if field.name == member)
             self._fill(getattr(made, member), self._api.plain(field.type))
 
-    @staticmethod
-    def _satisfy(made: Any) -> None:
-        """A wait in a batch is one that is always over."""
-        made.waitValue.value64 = 0
-        made.waitValue.flags = 0
+    def _satisfy(self, made: Any) -> None:
+        """A wait in a batch is one that is over at once."""
+        if made.operation in _WAITS:
+            made.waitValue.address = self._met_at()
+            made.waitValue.value64 = 0
+            made.waitValue.flags = 0
+
+    def _met_at(self) -> int:
+        """Where a word lies that nobody writes: it is always at least 0. Another might never become so."""
+        return self._pool.pick(self._rng, ZERO_WORD) or 0
 
     # -- results
 

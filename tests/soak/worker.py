@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from .abi import Call, DriverApi
-from .values import Arguments, Pool, close_quietly
+from .values import ZERO_WORD, Arguments, Pool, close_quietly
 
 SLOT_WORDS = 4  # of a thread on the board: calls made, start of the call under way (ns), its index, successes
 MOST_THREADS = 8
@@ -134,6 +134,13 @@ class Worker:
             self.plain("cuCtxSetCurrent", context)
             self.pool.add("CUcontext", context.value)
             self._load_code()
+            self._make_zero_word()
+
+    def _make_zero_word(self) -> None:
+        """Host memory for waits, which only they know of and which goes with its context."""
+        word = ctypes.c_void_p()
+        if self.plain("cuMemHostAlloc", ctypes.addressof(word), 8, 0) == 0 and word.value:
+            self.pool.add(ZERO_WORD, word.value)
 
     def _load_code(self) -> None:
         """A module with its kernels, so that launches have something to launch."""
@@ -188,7 +195,7 @@ class Worker:
         self.plain("cuCtxSynchronize")
         for kind, symbol in DESTROYERS:
             for value in self.pool.all(kind):
-                self.plain(symbol, value)
+                self.plain(symbol, *((value, 1) if symbol == "cuUserObjectRelease" else (value,)))
         for descriptor in self.pool.all("fd"):
             close_quietly(descriptor)
         for device in (0, 1):
