@@ -17,7 +17,7 @@ namespace {
 
 // Numbers of CUresult (cuda.h), which this layer does not include.
 constexpr int kEccUncorrectable = 214, kIllegalAddress = 700, kLaunchTimeout = 702, kLaunchFailed = 719,
-              kContained = 721, kUnknown = 999;
+              kContained = 226, kUnknown = 999;
 constexpr std::uint64_t kMs = 1'000'000;
 
 // What an Xid does to the work of those whom it concerns (the vendor's "XID Errors" guide): 0 is nothing.

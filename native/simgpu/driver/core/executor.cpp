@@ -12,6 +12,7 @@
 
 #include "native/common/log.hpp"
 #include "native/simgpu/driver/core/context.hpp"
+#include "native/simgpu/driver/core/event.hpp"
 #include "native/simgpu/driver/core/memory_gate.hpp"
 #include "native/simgpu/driver/core/poller.hpp"
 #include "native/simgpu/driver/core/thread_state.hpp"
@@ -25,8 +26,8 @@ using std::chrono::microseconds;
 constexpr auto kMonitorPeriod = microseconds(50);
 // Rounds without work after which the monitor sleeps until it is woken: 2 ms.
 constexpr unsigned kIdleRounds = 40;
-// Rounds for which ready streams may wait for a slot before running kernels are asked to make room: 2 ms.
-constexpr unsigned kStarvedRounds = 40;
+// For so long ready streams wait for a slot before running kernels are asked to make room.
+constexpr std::uint64_t kStarvedNs = 2'000'000;
 constexpr int kDependencyDepth = 8;
 
 // Of the command that this thread runs: the priority of its stream, and whether it yielded to make room.
@@ -458,11 +459,12 @@ void Executor::wake_monitor() noexcept {
 void Executor::monitor_loop() noexcept {
   name_this_thread("aliquot-monitor");
   prctl(PR_SET_TIMERSLACK, 1000UL, 0, 0, 0);
-  unsigned idle_rounds = 0, starved_rounds = 0;
+  unsigned idle_rounds = 0;
+  std::uint64_t starved_since = 0;
   while (!shutting_down()) {
     const timespec period{0, std::chrono::nanoseconds(kMonitorPeriod).count()};
     nanosleep(&period, nullptr);
-    idle_rounds = monitor_round(starved_rounds) ? 0 : idle_rounds + 1;
+    idle_rounds = monitor_round(starved_since) ? 0 : idle_rounds + 1;
     if (idle_rounds < kIdleRounds)
       continue;
     std::unique_lock lock(monitor_mutex_);
@@ -482,13 +484,16 @@ bool Executor::any_grid() noexcept {
 }
 
 // True while there is something to watch.
-bool Executor::monitor_round(unsigned& starved_rounds) noexcept {
+bool Executor::monitor_round(std::uint64_t& starved_since) noexcept {
   std::size_t wanted = ready_count_.load(std::memory_order_acquire);
   const bool starved = wanted != 0 && slots_.load(std::memory_order_relaxed) <= 0;
-  starved_rounds = starved ? starved_rounds + 1 : 0;
-  const bool make_room = starved_rounds >= kStarvedRounds;
+  if (!starved)
+    starved_since = 0;
+  else if (starved_since == 0)
+    starved_since = now_ns();
+  const bool make_room = starved && now_ns() - starved_since >= kStarvedNs;
   if (make_room)
-    starved_rounds = 0;
+    starved_since = 0;
   int highest_waiting = kLeastPriority;
   while (starved && outranked(highest_waiting) && highest_waiting > kGreatestPriority)
     --highest_waiting;

@@ -95,7 +95,7 @@ class Executor {
   void worker_loop() noexcept;
   void monitor_loop() noexcept;
   bool any_grid() noexcept;
-  bool monitor_round(unsigned& starved_rounds) noexcept;
+  bool monitor_round(std::uint64_t& starved_since) noexcept;
   void host_task_loop() noexcept;
 
   unsigned thread_count_ = 1;
