@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,6 +176,59 @@ def test_nvitop_shows_cards_and_processes(nvml_env: Mapping[str, str], worker: s
     assert len(lines) == 2
     assert "3072MiB" in lines[0]
     assert "1024MiB" in lines[1]
+
+
+def test_gpustat_shows_cards_and_processes(nvml_env: Mapping[str, str], worker: subprocess.Popen[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "gpustat", "--json"],
+        env=dict(nvml_env),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    cards = json.loads(done.stdout)["gpus"]
+    assert [card["memory.used"] for card in cards] == [3072, 0, 0, 1024]
+    assert [card["enforced.power.limit"] for card in cards] == [700, 700, 70, 450]
+    assert [[p["pid"], p["gpu_memory_usage"]] for p in cards[0]["processes"]] == [[worker.pid, 3072]]
+
+
+def test_the_table_of_calls_compares_with_itself(nvml_env: Mapping[str, str], tmp_path: Path) -> None:
+    program = [sys.executable, str(Path(__file__).with_name("call_table.py"))]
+    saved = str(tmp_path / "answers.json")
+
+    def run(option: str) -> list[str]:
+        return subprocess.run(
+            [*program, option, saved],
+            env=dict(nvml_env),
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=True,
+        ).stdout.splitlines()
+
+    assert len(run("--json")) > 200
+    assert len(run("--compare")) == 2
+
+
+@pytest.mark.gpu
+def test_a_real_card_answers_the_same_kinds(nvml_env: Mapping[str, str], tmp_path: Path) -> None:
+    """The calls that a real card answers must be answered by the simulated one of its model, or listed as missing."""
+    program = [sys.executable, str(Path(__file__).with_name("call_table.py"))]
+    saved = tmp_path / "real.json"
+    real = {name: value for name, value in os.environ.items() if not name.startswith("ALIQUOT_")}
+    subprocess.run([*program, "--json", str(saved)], env=real, check=True, timeout=300, capture_output=True)
+    done = subprocess.run(
+        [*program, "--compare", str(saved)],
+        env=dict(nvml_env),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    differing = done.stdout.splitlines()[2:]
+    assert len(differing) < 40, done.stdout
 
 
 def test_documented_calls_of_the_client_never_crash(nvml: Nvml) -> None:
