@@ -2,13 +2,14 @@
 
     python tests/nvml/call_table.py [--json FILE] [--compare FILE]
 
-Runs on whatever NVML the loader finds, simulated or real. `--compare` reads the JSON of another run and lists the calls
-whose kind of answer (value, or which error) differs.
+Runs on whatever NVML the loader finds, simulated or real. `--compare` reads the JSON of another run and lists
+the calls whose kind of answer (value, or which error) differs.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import inspect
 import json
 import re
@@ -21,7 +22,15 @@ import pynvml
 ASKING = re.compile(r"nvml(Device(Get|Is|On|Query)|SystemGet|UnitGet|Get|GpmQuery)")
 VALUES = {"index": 0, "link": 0, "sensor": 0, "type": 0, "counter": 0, "counterType": 0, "errorType": 0}
 VALUES |= {"locationType": 0, "clockId": 0, "pstate": 0, "fan": 0, "profile": 0, "scope": 0, "level": 30}
-VALUES |= {"nodeSetSize": 1, "cpuSetSize": 1, "cpuNumber": 0, "p2pIndex": 0, "pid": 1, "timeStamp": 0, "object": 1}
+VALUES |= {
+    "nodeSetSize": 1,
+    "cpuSetSize": 1,
+    "cpuNumber": 0,
+    "p2pIndex": 0,
+    "pid": 1,
+    "timeStamp": 0,
+    "object": 1,
+}
 HANDLES = ("handle", "device", "device1", "device2", "handle1", "handle2")
 
 
@@ -37,7 +46,7 @@ def answer(call: Callable[..., Any], device: Any) -> str:
         given = call(*arguments(call, device))
     except pynvml.NVMLError as error:
         return type(error).__name__
-    except Exception as error:  # the client's own mistakes with arguments that do not fit
+    except (TypeError, ValueError, AttributeError, KeyError, OverflowError, ctypes.ArgumentError) as error:
         return f"client: {type(error).__name__}"
     fields = getattr(given, "_fields_", None)
     return str({name: getattr(given, name) for name, *_ in fields} if fields else given)[:120]

@@ -178,7 +178,9 @@ def test_nvitop_shows_cards_and_processes(nvml_env: Mapping[str, str], worker: s
     assert "1024MiB" in lines[1]
 
 
-def test_gpustat_shows_cards_and_processes(nvml_env: Mapping[str, str], worker: subprocess.Popen[str]) -> None:
+def test_gpustat_shows_cards_and_processes(
+    nvml_env: Mapping[str, str], worker: subprocess.Popen[str]
+) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "gpustat", "--json"],
         env=dict(nvml_env),
@@ -214,7 +216,7 @@ def test_the_table_of_calls_compares_with_itself(nvml_env: Mapping[str, str], tm
 
 @pytest.mark.gpu
 def test_a_real_card_answers_the_same_kinds(nvml_env: Mapping[str, str], tmp_path: Path) -> None:
-    """The calls that a real card answers must be answered by the simulated one of its model, or listed as missing."""
+    """What a real card answers, the simulated one of its model answers too, but for what is missing."""
     program = [sys.executable, str(Path(__file__).with_name("call_table.py"))]
     saved = tmp_path / "real.json"
     real = {name: value for name, value in os.environ.items() if not name.startswith("ALIQUOT_")}

@@ -96,7 +96,9 @@ def test_a_lost_card_is_lost_to_every_call(fault: Callable[..., None], nvml: Nvm
     ) == [4, "NVMLError_GpuIsLost", 1]
 
 
-def test_throttling_slows_clocks_down(fault: Callable[..., None], nvml: Nvml, watch: Callable[..., Any]) -> None:
+def test_throttling_slows_clocks_down(
+    fault: Callable[..., None], nvml: Nvml, watch: Callable[..., Any]
+) -> None:
     watcher = watch(CLOCK, 1)
     fault("throttle", "--card", "0", "--clock", "50")
     assert events(watcher, 1)[0][:2] == [CLOCK, 0]
@@ -127,6 +129,7 @@ def test_sets_that_are_none(nvml: Nvml) -> None:
     assert nvml(
         "L = ctypes.CDLL('libnvidia-ml.so.1'); h = n.nvmlDeviceGetHandleByIndex(0)\n"
         "s = n.nvmlEventSetCreate(); n.nvmlEventSetFree(s); d = n.c_nvmlEventData_t()\n"
-        "result = [L.nvmlEventSetWait_v2(s, ctypes.byref(d), 0), L.nvmlEventSetWait_v2(None, ctypes.byref(d), 0),\n"
+        "result = [L.nvmlEventSetWait_v2(s, ctypes.byref(d), 0), L.nvmlEventSetWait_v2(None, "
+        "ctypes.byref(d), 0),\n"
         "          L.nvmlDeviceRegisterEvents(h, ctypes.c_ulonglong(8), s), L.nvmlEventSetFree(s)]"
     ) == [2, 2, 2, 999]

@@ -1,7 +1,7 @@
 """Every function of nvidia-ml-py that asks something is called, as the module lists them, not as we do.
 
-An answer or an NVMLError that `nvml.h` documents for NVML at all; never a crash, and never an error of another kind
-that the client does not make itself.
+An answer or an NVMLError of the kinds that `nvml.h` documents for questions; never a crash, and never an
+error of another kind that the client does not make itself.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ Nvml = Callable[..., Any]
 # Arguments by the names that nvidia-ml-py gives them; a function with another name is called without.
 CALL_ALL = """
 import inspect, re
-values = dict(index=0, link=0, sensor=0, type=0, counter=0, counterType=0, errorType=0, locationType=0, clockType=0,
-              clockId=0, pstate=0, fan=0, profile=0, profileId=0, scope=0, nodeSetSize=1, cpuSetSize=1, cpuNumber=0,
+values = dict(index=0, link=0, sensor=0, type=0, counter=0, counterType=0, errorType=0, locationType=0,
+              clockType=0, clockId=0, pstate=0, fan=0, profile=0, profileId=0, scope=0,
+              nodeSetSize=1, cpuSetSize=1,
+              cpuNumber=0,
               level=30, p2pIndex=0, pid=1, timeStamp=0, sampling_type=0, object=1, infoRomObject=1, mode=0,
               apiType=0, capability=0, eventTypes=0, memoryClockMHz=2619, sensorIndex=0, thresholdType=0,
               perfPolicyType=0, which=0, sourceFilter=0, cause=0, version=2, engProfile=0, domain=0)
@@ -25,11 +27,12 @@ def arguments(call, device):
     found = []
     for parameter in inspect.signature(call).parameters.values():
         if parameter.default is not parameter.empty: continue
-        if parameter.name in ('handle', 'device', 'device1', 'device2', 'handle1', 'handle2'): found.append(device)
+        if parameter.name.rstrip('12') in ('handle', 'device'): found.append(device)
         elif parameter.name in values: found.append(values[parameter.name])
         else: found.append(None)
     return found
-asking = re.compile(r'nvml(Device(Get|Is|On|Query)|System(Get)|Unit(Get)|Get|GpuInstanceGet|ComputeInstanceGet|GpmQuery)')
+asking = re.compile(r'nvml(Device(Get|Is|On|Query)|SystemGet|UnitGet|Get|GpuInstanceGet|ComputeInstanceGet|'
+                    r'GpmQuery)')
 result = {}
 for name, call in sorted(vars(n).items()):
     if not inspect.isfunction(call) or not asking.match(name): continue

@@ -13,7 +13,8 @@ Nvml = Callable[..., Any]
 IN_USE, RESOURCES, INVALID, NOT_SUPPORTED, NO_PERMISSION = 19, 23, 2, 3, 4
 
 PROFILES = {19: (1, 7), 15: (2, 4), 14: (2, 3), 9: (4, 2), 5: (4, 1), 0: (8, 1)}
-"""Of an H100: memory slices, and how many fit (NVIDIA Multi-Instance GPU User Guide, "Supported MIG Profiles")."""
+"""Of an H100: memory slices, and how many fit (NVIDIA Multi-Instance GPU User Guide, "Supported MIG
+Profiles")."""
 STARTS = {19: range(7), 15: (0, 2, 4, 6), 14: (0, 2, 4), 9: (0, 4), 5: (0,), 0: (0,)}
 MIG = (
     "h = n.nvmlDeviceGetHandleByIndex(0)\n"
@@ -27,7 +28,8 @@ def test_mode_and_devices(nvml: Nvml) -> None:
     seen = nvml(
         MIG + "result = dict(before=n.nvmlDeviceGetMigMode(h), most=n.nvmlDeviceGetMaxMigDeviceCount(h))\n"
         "result['activation'] = n.nvmlDeviceSetMigMode(h, 1)\n"
-        "result['after'] = n.nvmlDeviceGetMigMode(h); result['most_on'] = n.nvmlDeviceGetMaxMigDeviceCount(h)\n"
+        "result['after'] = n.nvmlDeviceGetMigMode(h); result['most_on'] = "
+        "n.nvmlDeviceGetMaxMigDeviceCount(h)\n"
         "g = n.nvmlDeviceCreateGpuInstance(h, 9)\n"
         "for profile in (1, 0): n.nvmlGpuInstanceCreateComputeInstance(g, profile)\n"
         "devices = [n.nvmlDeviceGetMigDeviceHandleByIndex(h, i) for i in range(2)]\n"
@@ -36,10 +38,10 @@ def test_mode_and_devices(nvml: Nvml) -> None:
         "uuids = [n.nvmlDeviceGetUUID(m) for m in devices]\n"
         "result['uuids'] = [u[:4] for u in uuids] + [len(set(uuids))]\n"
         "result['back'] = [n.nvmlDeviceGetIndex(n.nvmlDeviceGetHandleByUUID(u)) for u in uuids]\n"
-        "result['is'] = [n.nvmlDeviceIsMigDeviceHandle(m) for m in [h, *devices]]\n"
+        "result['is'] = [getattr(i, 'value', i) for i in map(n.nvmlDeviceIsMigDeviceHandle, [h, *devices])]\n"
         "result['parent'] = [n.nvmlDeviceGetIndex(n.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(m))\n"
         "                    for m in devices]\n"
-        "result['gpu_ids'] = [n.nvmlDeviceGetGpuInstanceId(m) for m in devices]\n"
+        "result['gpu_ids'] = [getattr(i, 'value', i) for i in map(n.nvmlDeviceGetGpuInstanceId, devices)]\n"
         "a = n.nvmlDeviceGetAttributes_v2(devices[0])\n"
         "result['slices'] = [a.gpuInstanceSliceCount, a.computeInstanceSliceCount, a.memorySizeMB]\n"
         "result['memory'] = [n.nvmlDeviceGetMemoryInfo(m).total >> 20 for m in devices]\n"
@@ -63,15 +65,18 @@ def test_mode_and_devices(nvml: Nvml) -> None:
 def test_who_is_not_root_may_only_look(nvml: Nvml) -> None:
     calls = nvml(
         MIG + "result = [code(n.nvmlDeviceSetMigMode, h, 1), code(n.nvmlDeviceGetMigMode, h),\n"
-        "          code(n.nvmlDeviceSetPersistenceMode, h, 0), code(n.nvmlDeviceSetPowerManagementLimit, h, 400000),\n"
-        "          code(n.nvmlDeviceSetGpuLockedClocks, h, 300, 900), code(n.nvmlDeviceSetComputeMode, h, 3)]",
+        "          code(n.nvmlDeviceSetPersistenceMode, h, 0), "
+        "code(n.nvmlDeviceSetPowerManagementLimit, h, 400000),\n"
+        "          code(n.nvmlDeviceSetGpuLockedClocks, h, 300, 900), "
+        "code(n.nvmlDeviceSetComputeMode, h, 3)]",
         ALIQUOT_SIMGPU_ADMIN="0",
     )
     assert calls == [NO_PERMISSION, 0, *[NO_PERMISSION] * 4]
 
 
 def expected(steps: list[tuple[str, int, int]]) -> list[int]:
-    """What the guide's rules say: an instance needs a start of its profile, free slices, and a place in its count."""
+    """By the guide's rules: an instance needs a start of its profile, free slices, and a place in "
+    "its count."""
     live: list[tuple[int, int]] = []
     outcome = []
     for action, profile, start in steps:
@@ -91,19 +96,22 @@ def expected(steps: list[tuple[str, int, int]]) -> list[int]:
     return outcome
 
 
-@settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["create", "create", "destroy"]), st.sampled_from(list(PROFILES)), st.integers(0, 7)),
+        st.tuples(
+            st.sampled_from(["create", "create", "destroy"]),
+            st.sampled_from(list(PROFILES)),
+            st.integers(0, 7),
+        ),
         min_size=10,
         max_size=40,
     )
 )
 def test_geometry(nvml: Nvml, steps: list[tuple[str, int, int]]) -> None:
     outcome = nvml(
-        MIG + f"import json\nsteps = json.loads({json.dumps(json.dumps(steps))})\nsizes = {dict(PROFILES)!r}\n"
+        MIG
+        + f"import json\nsteps = json.loads({json.dumps(json.dumps(steps))})\nsizes = {dict(PROFILES)!r}\n"
         "if n.nvmlDeviceGetMigMode(h)[0] == 0: n.nvmlDeviceSetMigMode(h, 1)\n"
         "live, result = [], []\n"
         "L = ctypes.CDLL('libnvidia-ml.so.1')\n"
@@ -111,7 +119,8 @@ def test_geometry(nvml: Nvml, steps: list[tuple[str, int, int]]) -> None:
         "    if action == 'destroy':\n"
         "        result.append(L.nvmlGpuInstanceDestroy(live.pop(0) if live else None)); continue\n"
         "    place = n.c_nvmlGpuInstancePlacement_t(start, sizes[profile][0]); g = ctypes.c_void_p()\n"
-        "    result.append(L.nvmlDeviceCreateGpuInstanceWithPlacement(h, profile, ctypes.byref(place), ctypes.byref(g)))\n"
+        "    result.append(L.nvmlDeviceCreateGpuInstanceWithPlacement(h, profile, "
+        "ctypes.byref(place), ctypes.byref(g)))\n"
         "    if result[-1] == 0: live.append(g)\n"
         "for g in live: assert L.nvmlGpuInstanceDestroy(g) == 0\n",
         ALIQUOT_SIMGPU_ADMIN="1",

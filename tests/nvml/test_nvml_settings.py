@@ -21,7 +21,8 @@ def test_a_power_limit_caps_clocks_for_every_process(nvml: Nvml, worker: subproc
     assert worker.stdin
     limits = nvml(
         CODE + "low, high = n.nvmlDeviceGetPowerManagementLimitConstraints(h)\n"
-        "result = [low, high, *[code(n.nvmlDeviceSetPowerManagementLimit, h, mw) for mw in (low - 1, high + 1, low)]]",
+        "result = [low, high, *[code(n.nvmlDeviceSetPowerManagementLimit, h, mw) for mw in (low - "
+        "1, high + 1, low)]]",
         **AS_ROOT,
     )
     assert limits == [350_000, 700_000, INVALID, INVALID, 0]
@@ -40,7 +41,8 @@ def test_a_power_limit_caps_clocks_for_every_process(nvml: Nvml, worker: subproc
 def test_locked_clocks(nvml: Nvml) -> None:
     assert nvml(
         CODE + "n.nvmlDeviceSetGpuLockedClocks(h, 900, 1200)\n"
-        "result = [n.nvmlDeviceGetClockInfo(h, n.NVML_CLOCK_SM), code(n.nvmlDeviceSetGpuLockedClocks, h, 900, 300)]\n"
+        "result = [n.nvmlDeviceGetClockInfo(h, n.NVML_CLOCK_SM), "
+        "code(n.nvmlDeviceSetGpuLockedClocks, h, 900, 300)]\n"
         "n.nvmlDeviceResetGpuLockedClocks(h); result.append(n.nvmlDeviceGetClockInfo(h, n.NVML_CLOCK_SM))",
         **AS_ROOT,
     ) == [900, INVALID, 210]
