@@ -150,7 +150,7 @@ def test_stream_ordered_allocations_are_captured(api: Any, context: Any, put: An
     assert api.code("cuStreamEndCapture", stream) == "STREAM_CAPTURE_INVALIDATED"
 
 
-# ---- user objects -------------------------------------------------------------------------------------------
+# ---- user objects ----
 
 
 class Destroyed:

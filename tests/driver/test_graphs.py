@@ -206,7 +206,7 @@ def test_event_nodes_order_with_streams(api: Any, builder: Any, kernels: Any, pu
     assert host[0] == 1_000_000
 
 
-# ---- executable graphs --------------------------------------------------------------------------------------
+# ---- executable graphs ----
 
 
 def test_a_destroyed_graph_goes_on_running(api: Any, builder: Any, kernels: Any, put: Any, get: Any) -> None:
@@ -361,7 +361,7 @@ def test_a_dot_file_names_the_nodes(api: Any, builder: Any, kernels: Any, put: A
     assert api.code("cuGraphDebugDotPrint", builder.graph, b"/nowhere/graph.dot", 0) == "OPERATING_SYSTEM"
 
 
-# ---- hostile ------------------------------------------------------------------------------------------------
+# ---- hostile ----
 
 
 def test_forged_handles_are_refused(new_builder: Any, api: Any, builder: Any, kernels: Any) -> None:

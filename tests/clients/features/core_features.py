@@ -175,3 +175,39 @@ def check_out_of_memory():
         raise AssertionError("a pebibyte was given")
     assert "CUDA_ERROR_OUT_OF_MEMORY" in said, said
     assert read(on_card(np.arange(8)), np.int64).tolist() == list(range(8))
+
+
+def check_graph_builder():
+    code = compiled('extern "C" __global__ void add(int* x, int value) { x[threadIdx.x] += value; }')
+    add, buffer, config = code.get_kernel("add"), on_card(np.arange(32, dtype=np.int32)), LaunchConfig(grid=1, block=32)
+    builder = device.create_graph_builder().begin_building()
+    launch(builder, config, add, buffer, np.int32(1))
+    left, right = builder.split(2)
+    other = on_card(np.zeros(32, np.int32))
+    launch(left, config, add, buffer, np.int32(10))
+    launch(right, config, add, other, np.int32(5))
+    joined = type(builder).join(left, right)
+    launch(joined, config, add, buffer, np.int32(100))
+    graph = joined.end_building().complete()
+    graph.upload(stream)
+    for _ in range(2):
+        graph.launch(stream)
+    stream.sync()
+    np.testing.assert_array_equal(read(buffer, np.int32), np.arange(32) + 222)
+    np.testing.assert_array_equal(read(other, np.int32), np.full(32, 10))
+
+
+def check_graph_update():
+    code = compiled('extern "C" __global__ void set(int* x, int value) { *x = value; }')
+    kernel, buffer = code.get_kernel("set"), on_card(np.zeros(1, np.int32))
+
+    def build(value: int):
+        builder = device.create_graph_builder().begin_building()
+        launch(builder, LaunchConfig(grid=1, block=1), kernel, buffer, np.int32(value))
+        return builder.end_building()
+
+    graph = build(1).complete()
+    graph.update(build(2))
+    graph.launch(stream)
+    stream.sync()
+    assert read(buffer, np.int32).tolist() == [2]

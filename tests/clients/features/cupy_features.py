@@ -218,3 +218,61 @@ def check_out_of_memory():
     error = cupy.cuda.memory.OutOfMemoryError
     refused(error, "Out of memory", lambda: cupy.empty(total + 1024, cupy.uint8))
     equal(cupy.arange(10) + 1, np.arange(1, 11))
+
+
+def check_captured_graph():
+    source, target = cupy.arange(256, dtype=cupy.float32), cupy.empty(256, cupy.float32)
+    work = cupy.ElementwiseKernel("float32 x", "float32 y", "y = x * 2 + 1", "doubled")
+    work(source, target)  # compiled before the capture
+    target[:] = 0
+    with cupy.cuda.Stream(non_blocking=True) as stream:
+        stream.begin_capture()
+        assert stream.is_capturing()
+        work(source, target)
+        work(target, target)
+        graph = stream.end_capture()
+        assert not stream.is_capturing()
+        stream.synchronize()
+        equal(target, np.zeros(256, np.float32))
+        graph.upload(stream)
+        for _ in range(3):
+            graph.launch(stream)
+        stream.synchronize()
+    equal(target, np.arange(256, dtype=np.float32) * 4 + 3)
+
+
+def check_captured_streams_join():
+    a, b = cupy.zeros(64, cupy.int32), cupy.zeros(64, cupy.int32)
+    a + 1  # compiled before the capture
+    one, two = cupy.cuda.Stream(non_blocking=True), cupy.cuda.Stream(non_blocking=True)
+    cupy.cuda.Device().synchronize()
+    with one:
+        one.begin_capture()
+        a += 1
+        two.wait_event(one.record())
+    with two:
+        b += 2
+        joined = two.record()
+    with one:
+        one.wait_event(joined)
+        b += a
+        graph = one.end_capture()
+    for _ in range(2):
+        graph.launch(one)
+    one.synchronize()
+    equal(a, np.full(64, 2))
+    equal(b, np.full(64, 7))
+
+
+def check_cooperative_launch():
+    code = r"""
+    #include <cooperative_groups.h>
+    extern "C" __global__ void shift(int* x) {
+        const int i = blockIdx.x * blockDim.x + threadIdx.x, n = gridDim.x * blockDim.x;
+        const int seen = x[(i + 1) % n];
+        cooperative_groups::this_grid().sync();
+        x[i] = seen;
+    }"""
+    x = cupy.arange(256, dtype=cupy.int32)
+    cupy.RawKernel(code, "shift", enable_cooperative_groups=True)((8,), (32,), (x,))
+    equal(x, np.roll(np.arange(256), -1))

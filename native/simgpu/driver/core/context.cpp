@@ -7,6 +7,7 @@
 #include "native/simgpu/driver/core/device_malloc_heap.hpp"
 #include "native/simgpu/driver/core/driver.hpp"
 #include "native/simgpu/driver/core/executor.hpp"
+#include "native/simgpu/driver/graph/capture_rules.hpp"
 
 namespace aliquot::simgpu::driver {
 namespace {
@@ -24,9 +25,14 @@ exec::Range ContextMemory::find(std::uint64_t address) const noexcept {
     return driver.allocations.host_range(address);
   if (driver.space.is_reservable(address))
     return driver.space.find_mapped(address, card_);
-  const std::uint64_t card = bit(driver.space.card_of(address));
-  return (visible_cards_.load(std::memory_order_relaxed) & card) != 0 ? driver.space.find(address)
-                                                                      : exec::Range{};
+  const std::uint32_t card = driver.space.card_of(address);
+  if (card == card_)
+    return driver.space.find(address);
+  // A pool says itself which peers may touch its memory.
+  const auto known = driver.allocations.find(address);
+  const bool may = known && known->pool ? (known->pool->peers.load(std::memory_order_relaxed) & bit(card_)) != 0
+                                        : (visible_cards_.load(std::memory_order_relaxed) & bit(card)) != 0;
+  return may ? driver.space.find(address) : exec::Range{};
 }
 
 Context::Context(Device& device, unsigned flags_, bool primary)
@@ -97,7 +103,28 @@ std::shared_ptr<Stream> Context::make_stream(Stream::Kind kind, unsigned stream_
   return stream;
 }
 
+void Context::wait_for(const Dependency& gate) {
+  const std::lock_guard guard(mutex_);
+  gate_ = gate;
+  gated_.store(true, std::memory_order_release);
+}
+
+void Context::add_gate(std::vector<Dependency>& waits_for) {
+  std::shared_ptr<Stream> over; // its last owner may be the gate: not to be destroyed under the lock
+  const std::lock_guard guard(mutex_);
+  if (!gate_.stream)
+    return;
+  if (gate_.stream->completed() < gate_.sequence) {
+    waits_for.push_back(gate_);
+    return;
+  }
+  over.swap(gate_.stream);
+  gated_.store(false, std::memory_order_release);
+}
+
 void Context::add_implicit_order(const Stream& stream, std::vector<Dependency>& waits_for) {
+  if (gated_.load(std::memory_order_acquire))
+    add_gate(waits_for);
   if (stream.kind() != Stream::Kind::Legacy) {
     if (stream.blocking() && !legacy_stream_->idle())
       waits_for.push_back({legacy_stream(), legacy_stream_->submitted()});
@@ -225,6 +252,9 @@ void Context::destroy() noexcept try {
     modules.swap(modules_);
     streams.swap(streams_);
   }
+  for (const auto& stream : streams)
+    if (stream->capturing)
+      leave_capture(*stream);
   for (const auto& module : modules)
     module->unload();
   for (const auto& stream : streams)
@@ -235,6 +265,7 @@ void Context::destroy() noexcept try {
   for (const Allocation& allocation : driver.allocations.erase_all_of(id_))
     driver.give_back(allocation);
   legacy_stream_->destroyed = true;
+  wait_for({}); // a gate would keep its stream, and that one the context
   overhead_.release();
   driver.machine->close_context(device_.card);
 } catch (...) { // no memory for a list of what to free: the rest stays charged until the process ends

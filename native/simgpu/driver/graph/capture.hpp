@@ -59,8 +59,6 @@ CUresult spoil_capture_of(const Event& event);
 CUresult begin_capture(const std::shared_ptr<Stream>& stream, CUstreamCaptureMode mode, GraphPtr graph,
                        std::vector<Link> dependencies);
 CUresult end_capture(const std::shared_ptr<Stream>& stream, GraphPtr& graph);
-// The stream's handle is destroyed: a capture that it takes part in cannot be ended as it should.
-void leave_capture(Stream& stream) noexcept;
 
 // How the calling thread deals with captures (cuThreadExchangeStreamCaptureMode).
 CUstreamCaptureMode& capture_mode_of_this_thread() noexcept;

@@ -25,6 +25,9 @@ CUresult capture_is_valid(Stream& stream) noexcept;
 CUresult wait_under_capture(Context& context) noexcept;
 // The capture that `stream` takes part in, if any, has failed: all that is left of it is to be ended.
 void invalidate_capture(Stream& stream) noexcept;
+// The stream is destroyed: a capture that began in it cannot be ended, and one that it joined goes on
+// without.
+void leave_capture(Stream& stream) noexcept;
 
 // For calls that take effect outside of any stream (allocate, free, load, query an event). Where the thread's
 // capture mode forbids them: STREAM_CAPTURE_UNSUPPORTED, and the captures that they disturb are invalid.

@@ -34,6 +34,15 @@ void reserve_free(const GraphAllocation& allocation, LaunchState& state) {
   });
 }
 
+// A primary context keeps its handle when it is reset: what is behind it tells.
+CUresult check_context(const ContextPtr& context) {
+  if (!context)
+    return CUDA_SUCCESS;
+  if (Driver::instance().contexts.find(context->handle) != context)
+    return CUDA_ERROR_INVALID_VALUE;
+  return context->failure();
+}
+
 bool contains(const std::vector<std::shared_ptr<GraphAllocation>>& all,
               const std::shared_ptr<GraphAllocation>& one) {
   return std::find(all.begin(), all.end(), one) != all.end();
@@ -192,9 +201,8 @@ void GraphExec::submit(const std::shared_ptr<const Plan>& plan, const std::share
 CUresult GraphExec::launch(const StreamPtr& stream) {
   const std::lock_guard guard(launch_mutex_);
   for (const Chain& chain : plan_->chains)
-    if (chain.context &&
-        (chain.context->failed() || !Driver::instance().contexts.live(chain.context->handle)))
-      return chain.context->failed() ? chain.context->failure() : CUDA_ERROR_INVALID_VALUE;
+    if (const CUresult usable = check_context(chain.context); usable != CUDA_SUCCESS)
+      return usable;
   auto state = std::make_shared<LaunchState>();
   if (const CUresult begun = begin_memory(*plan_, *state, stream->context()); begun != CUDA_SUCCESS)
     return begun;
