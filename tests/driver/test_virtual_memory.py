@@ -455,12 +455,13 @@ before = used()
 os.kill(pid, signal.SIGKILL)
 os.waitpid(pid, 0)
 time.sleep(0.05)
-assert used() == before, "the importer pays"
+orphaned = used()
 assert read(address) == 2, "it outlives its owner"
 call("cuMemRelease", handle)
-assert used() == before
+assert used() == orphaned
 unmap(address, 3)
-assert used() == before - 3 * BLOCK
+assert used() == orphaned - 3 * BLOCK, "the importer paid"
+assert before - orphaned == used(), "the owner's context, as large as this one, went with it"
 """,
     )
 

@@ -1,4 +1,4 @@
-// What is known of an address: pointer attributes, and the advice that managed memory takes.
+// What is known of an address: pointer attributes.
 #include <cstring>
 
 #include "native/simgpu/driver/entry.hpp"
@@ -31,6 +31,8 @@ unsigned memory_type(const Allocation& allocation) noexcept {
 
 unsigned handle_types(Driver& driver, const Allocation& known) {
   CUmemAllocationProp properties{};
+  if (known.pool)
+    return known.pool->handle_types;
   if (known.kind != MemoryKind::Mapped ||
       driver.virtual_memory.properties(known.address, properties) != CUDA_SUCCESS)
     return CU_MEM_HANDLE_TYPE_NONE;
@@ -124,26 +126,6 @@ bool attribute_exists(CUpointer_attribute attribute) noexcept {
          attribute != CU_POINTER_ATTRIBUTE_P2P_TOKENS;
 }
 
-bool managed_range(Driver& driver, CUdeviceptr address, std::size_t bytes) {
-  const auto known = driver.allocations.find(address);
-  return known && known->kind == MemoryKind::Managed && bytes != 0 &&
-         bytes <= known->bytes - (address - known->address);
-}
-
-CUresult accept_advice(CUdeviceptr address, std::size_t bytes, CUmem_advise advice) {
-  return with_driver([&](Driver& driver) {
-    if (advice < CU_MEM_ADVISE_SET_READ_MOSTLY || advice > CU_MEM_ADVISE_UNSET_ACCESSED_BY)
-      return CUDA_ERROR_INVALID_VALUE;
-    return managed_range(driver, address, bytes) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
-  });
-}
-
-CUresult accept_prefetch(CUdeviceptr address, std::size_t bytes, CUstream handle) {
-  return with_stream(handle, [&](Driver& driver, const StreamPtr&) {
-    return managed_range(driver, address, bytes) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
-  });
-}
-
 } // namespace
 
 extern "C" {
@@ -188,21 +170,6 @@ ALIQUOT_EXPORT CUresult cuPointerSetAttribute(const void* value, CUpointer_attri
     });
     return changed ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
   });
-}
-
-ALIQUOT_EXPORT CUresult cuMemAdvise(CUdeviceptr address, size_t bytes, CUmem_advise advice, CUdevice) {
-  return accept_advice(address, bytes, advice);
-}
-ALIQUOT_EXPORT CUresult cuMemAdvise_v2(CUdeviceptr address, size_t bytes, CUmem_advise advice,
-                                       CUmemLocation) {
-  return accept_advice(address, bytes, advice);
-}
-ALIQUOT_EXPORT CUresult cuMemPrefetchAsync(CUdeviceptr address, size_t bytes, CUdevice, CUstream stream) {
-  return accept_prefetch(address, bytes, stream);
-}
-ALIQUOT_EXPORT CUresult cuMemPrefetchAsync_v2(CUdeviceptr address, size_t bytes, CUmemLocation,
-                                              unsigned int flags, CUstream stream) {
-  return flags != 0 ? CUDA_ERROR_INVALID_VALUE : accept_prefetch(address, bytes, stream);
 }
 
 } // extern "C"

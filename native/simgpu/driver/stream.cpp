@@ -232,14 +232,19 @@ ALIQUOT_EXPORT CUresult cuStreamAddCallback(CUstream handle, CUstreamCallback ca
 }
 
 // Managed memory is reachable from both sides at all times: attaching it to a stream changes nothing.
-ALIQUOT_EXPORT CUresult cuStreamAttachMemAsync(CUstream handle, CUdeviceptr address, size_t,
+ALIQUOT_EXPORT CUresult cuStreamAttachMemAsync(CUstream handle, CUdeviceptr address, size_t bytes,
                                                unsigned int flags) {
-  return with_stream(handle, [&](Driver& driver, const StreamPtr&) {
+  return with_stream(handle, [&](Driver& driver, const StreamPtr& stream) {
     constexpr unsigned known = CU_MEM_ATTACH_GLOBAL | CU_MEM_ATTACH_HOST | CU_MEM_ATTACH_SINGLE;
     if (flags == 0 || (flags & ~known) != 0 || (flags & (flags - 1)) != 0)
       return CUDA_ERROR_INVALID_VALUE;
+    // The default stream is no particular one; and memory is attached as a whole.
+    if (flags == CU_MEM_ATTACH_SINGLE && stream->kind() == Stream::Kind::Legacy)
+      return CUDA_ERROR_INVALID_VALUE;
     const auto allocation = driver.allocations.find(address);
-    return allocation && allocation->kind == MemoryKind::Managed ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
+    if (!allocation || allocation->kind != MemoryKind::Managed || allocation->address != address)
+      return CUDA_ERROR_INVALID_VALUE;
+    return bytes == 0 || bytes == allocation->bytes ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
   });
 }
 

@@ -162,14 +162,14 @@ struct MachineRegion {
   Header header;
   alignas(64) SlotTable slots;
   alignas(64) Account host;
-  Account vram[kMaxUnits];
-  EngineState engine[kMaxUnits];
-  Usage usage[kMaxProcesses][kMaxUnits];
   RecordState record[kMaxCards];
   CardSettings settings[kMaxCards];
   FaultState fault[kMaxCards];
   alignas(64) Word events; // how many there were; the low half is the futex of those who wait for one
   Record<kEventWords> event[kEvents];
+  Account vram[kMaxUnits];
+  EngineState engine[kMaxUnits];
+  Usage usage[kMaxProcesses][kMaxUnits];
   ImportTable imports;
   Word departures;
   Record<kDepartedWords> departed[kDeparted];

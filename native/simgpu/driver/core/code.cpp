@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "native/common/log.hpp"
 #include "native/simgpu/driver/core/driver.hpp"
@@ -178,7 +179,9 @@ std::shared_ptr<LoadedModule> LoadedModule::load(const std::shared_ptr<Context>&
                                                  const std::shared_ptr<const Code>& code, JitLog& log,
                                                  CUresult& error) {
   auto module = std::make_shared<LoadedModule>(context, code);
-  error = module->place_globals();
+  error = module->place_code();
+  if (error == CUDA_SUCCESS)
+    error = module->place_globals();
   if (error == CUDA_SUCCESS) {
     std::vector<std::uint64_t> addresses;
     for (const Global& global : module->globals_)
@@ -201,6 +204,19 @@ std::shared_ptr<LoadedModule> LoadedModule::load(const std::shared_ptr<Context>&
   module->handle = Driver::instance().modules.insert(module);
   context->add_module(module);
   return module;
+}
+
+// One machine instruction for each of PTX: 16 bytes from compute capability 7.0 on (CUDA Binary Utilities,
+// "Instruction Set Reference"; what expands and what is optimised away about balance).
+CUresult LoadedModule::place_code() {
+  constexpr std::uint64_t instruction_bytes = 16;
+  std::uint64_t bytes = 0;
+  for (const ptx::Function& function : code->module().functions)
+    bytes += function.instructions.size() * instruction_bytes;
+  if (bytes == 0)
+    return CUDA_SUCCESS;
+  code_memory_ = {context->device().heap.allocate(bytes), bytes};
+  return code_memory_.address != 0 ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 
 CUresult LoadedModule::place_globals() {
@@ -253,6 +269,8 @@ void LoadedModule::unload() noexcept try {
   }
   for (const auto& [name, function] : functions)
     driver.functions.erase(function->handle);
+  if (const Global taken = std::exchange(code_memory_, {}); taken.address != 0)
+    context->device().heap.free(taken.address, taken.bytes);
   for (const Global& global : globals_)
     if (const auto erased = driver.allocations.erase(global.address, [](const Allocation&) { return true; }))
       driver.give_back(*erased);

@@ -125,10 +125,12 @@ class LoadedModule : public std::enable_shared_from_this<LoadedModule> {
       : context(std::move(context_)), code(std::move(code_)) {}
 
  private:
+  CUresult place_code();
   CUresult place_globals();
   CUresult fill_globals();
 
   std::shared_ptr<const exec::Program> program_;
+  Global code_memory_; // what its machine code would take
   std::vector<Global> globals_;
   std::mutex mutex_; // guards functions_
   std::map<std::string, std::shared_ptr<Function>> functions_;

@@ -65,6 +65,8 @@ class Context : public std::enable_shared_from_this<Context> {
   std::shared_ptr<Stream> make_stream(Stream::Kind kind, unsigned flags, int priority);
   // What a command of `stream` must wait for by the rules of the legacy default stream.
   void add_implicit_order(const Stream& stream, std::vector<Dependency>& waits_for);
+  // From now on all work of the context waits for this as well.
+  void wait_for(const Dependency& gate);
   std::vector<std::shared_ptr<Stream>> streams();
   void synchronize();
 
@@ -103,6 +105,7 @@ class Context : public std::enable_shared_from_this<Context> {
     StorageDestructor destructor = nullptr;
   };
   void run_storage_destructors() noexcept;
+  void add_gate(std::vector<Dependency>& waits_for);
 
   Device& device_;
   const std::uint64_t id_;
@@ -113,9 +116,11 @@ class Context : public std::enable_shared_from_this<Context> {
   mutable std::atomic<std::uint64_t> fatals_seen_;
   std::unique_ptr<Stream> legacy_stream_; // whoever holds it holds the context
 
-  std::mutex mutex_; // guards streams_ and modules_
+  std::mutex mutex_; // guards streams_, modules_ and gate_
   std::vector<std::shared_ptr<Stream>> streams_;
   std::atomic<unsigned> blocking_streams_{0};
+  Dependency gate_; // of wait_for; guarded by mutex_
+  std::atomic<bool> gated_{false};
   std::vector<std::shared_ptr<LoadedModule>> modules_;
 
   std::mutex storage_mutex_;

@@ -15,6 +15,7 @@
 #include "native/simgpu/driver/core/array.hpp"
 #include "native/simgpu/driver/core/code.hpp"
 #include "native/simgpu/driver/core/executor.hpp"
+#include "native/simgpu/driver/core/managed_ranges.hpp"
 #include "native/simgpu/driver/core/visible_devices.hpp"
 #include "native/simgpu/driver/graph/graph_memory.hpp"
 
@@ -176,13 +177,16 @@ void Driver::give_back(const Allocation& allocation) noexcept {
   case MemoryKind::Imported:
     break; // its ImportedMemory's
   case MemoryKind::Pool:
-    allocation.pool->free(allocation.address, allocation.bytes);
+    if (!allocation.imported)
+      allocation.pool->free(allocation.address, allocation.bytes);
     break;
   case MemoryKind::Graph:
     allocation.graph->end();
     break;
-  case MemoryKind::Pinned:
   case MemoryKind::Managed:
+    ManagedRanges::instance().forget(allocation.address, allocation.bytes);
+    [[fallthrough]];
+  case MemoryKind::Pinned:
     munmap(reinterpret_cast<void*>(allocation.address), allocation.bytes);
     break;
   case MemoryKind::Mapped: // VirtualMemory's
