@@ -3,6 +3,7 @@ memory and events, and can be killed between any two steps."""
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -187,12 +188,18 @@ class Process:
         self._process.stdin.flush()
 
     def answer(self) -> Any:
-        """What came of the line that was begun. Raises RuntimeError where it failed or the process died."""
+        """What came of the line that was begun; as text where it is no literal.
+
+        Raises RuntimeError where it failed or the process died.
+        """
         assert self._process.stdout
         text = self._process.stdout.readline()
         if not text or text.startswith("!"):
             raise RuntimeError(text.strip() or "the process has ended")
-        return eval(text)
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            return text
 
     def do(self, line: str) -> Any:
         """Evaluates or executes a line there."""

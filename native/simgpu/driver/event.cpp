@@ -181,4 +181,32 @@ ALIQUOT_EXPORT CUresult cuCtxRecordEvent(CUcontext handle, CUevent event_handle)
   });
 }
 
+// What the context is given from now on waits, on whatever stream.
+ALIQUOT_EXPORT CUresult cuCtxWaitEvent(CUcontext handle, CUevent event_handle) {
+  return with_driver([&](Driver& driver) {
+    const ContextPtr context = driver.contexts.find(handle);
+    if (!context)
+      return CUDA_ERROR_INVALID_CONTEXT;
+    const auto event = driver.events.find(event_handle);
+    if (!event)
+      return CUDA_ERROR_INVALID_HANDLE;
+    if (const CUresult captured = check_event_may_be_asked(*event); captured != CUDA_SUCCESS)
+      return captured;
+    const auto record = event->record();
+    if (!event->shared && (!record || record->reached()))
+      return CUDA_SUCCESS;
+    const StreamPtr hub = context->make_stream(Stream::Kind::Created, CU_STREAM_NON_BLOCKING, kLeastPriority);
+    hub->destroyed = true;
+    if (event->shared) {
+      submit_shared_wait(event->shared, hub);
+    } else {
+      auto command = std::make_unique<WaitCommand>();
+      command->waits_for.push_back({record->stream, record->sequence});
+      Executor::instance().submit(hub, std::move(command));
+    }
+    context->wait_for({hub, hub->submitted()});
+    return CUDA_SUCCESS;
+  });
+}
+
 } // extern "C"

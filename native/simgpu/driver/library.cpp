@@ -4,6 +4,7 @@
 #include "native/simgpu/driver/core/code.hpp"
 #include "native/simgpu/driver/entry.hpp"
 #include "native/simgpu/driver/image_file.hpp"
+#include "native/simgpu/driver/module_global.hpp"
 
 using namespace aliquot::simgpu::driver;
 
@@ -148,19 +149,20 @@ ALIQUOT_EXPORT CUresult cuLibraryGetModule(CUmodule* out, CUlibrary handle) {
   });
 }
 
+// Unified function pointers are no feature of these cards (CU_DEVICE_ATTRIBUTE_UNIFIED_FUNCTION_POINTERS is
+// 0).
+ALIQUOT_EXPORT CUresult cuLibraryGetUnifiedFunction(void** function, CUlibrary handle, const char* name) {
+  return with_driver([&](Driver& driver) {
+    if (!driver.libraries.live(handle))
+      return CUDA_ERROR_INVALID_HANDLE;
+    return function == nullptr || name == nullptr ? CUDA_ERROR_INVALID_VALUE : CUDA_ERROR_NOT_FOUND;
+  });
+}
+
 ALIQUOT_EXPORT CUresult cuLibraryGetGlobal(CUdeviceptr* address, size_t* bytes, CUlibrary handle,
                                            const char* name) {
   return with_library_in_context(handle, [&](const std::shared_ptr<LoadedModule>& module) {
-    if (name == nullptr || (address == nullptr && bytes == nullptr))
-      return CUDA_ERROR_INVALID_VALUE;
-    LoadedModule::Global global;
-    if (!module->global(name, global))
-      return CUDA_ERROR_NOT_FOUND;
-    if (address != nullptr)
-      *address = global.address;
-    if (bytes != nullptr)
-      *bytes = global.bytes;
-    return CUDA_SUCCESS;
+    return find_global(*module, name, address, bytes);
   });
 }
 

@@ -2,17 +2,13 @@
 #include <algorithm>
 #include <utility>
 
-#include "native/simgpu/driver/entry.hpp"
 #include "native/simgpu/driver/graph/memory_capture.hpp"
+#include "native/simgpu/driver/memory_pool.hpp"
 
 using namespace aliquot::simgpu;
 using namespace aliquot::simgpu::driver;
 
 namespace {
-
-using PoolPtr = std::shared_ptr<Pool>;
-
-constexpr std::size_t kMostAccessEntries = 1024; // more than there are cards; a larger count is not one
 
 // Gives the memory back to its pool when the stream comes to it.
 class FreeCommand final : public Command {
@@ -54,6 +50,8 @@ CUresult allocate(CUdeviceptr* out, std::size_t bytes, const PoolPtr& pool, CUst
       const std::lock_guard guard(device.pool_mutex);
       chosen = device.current_pool;
     }
+    if (chosen->origin.owner != 0)
+      return CUDA_ERROR_INVALID_VALUE; // an imported pool gives no memory
     if (stream->capturing)
       return capture_allocate(*stream, chosen->device, bytes, out);
     if (chosen->device.refuses(bytes))
@@ -69,14 +67,6 @@ CUresult allocate(CUdeviceptr* out, std::size_t bytes, const PoolPtr& pool, CUst
     *out = allocation.address;
     driver.allocations.insert(std::move(allocation));
     return CUDA_SUCCESS;
-  });
-}
-
-template <class Body>
-CUresult with_pool(CUmemoryPool handle, Body body) {
-  return with_driver([&](Driver& driver) {
-    const PoolPtr pool = driver.pools.find(handle);
-    return pool ? body(driver, pool) : CUDA_ERROR_INVALID_VALUE;
   });
 }
 
@@ -146,7 +136,8 @@ CUresult set_attribute(Pool& pool, CUmemPool_attribute attribute, const void* va
 CUresult check_properties(Driver& driver, const CUmemPoolProps& properties) {
   if (properties.allocType != CU_MEM_ALLOCATION_TYPE_PINNED)
     return CUDA_ERROR_INVALID_VALUE;
-  if (properties.handleTypes != CU_MEM_HANDLE_TYPE_NONE)
+  if (properties.handleTypes != CU_MEM_HANDLE_TYPE_NONE &&
+      properties.handleTypes != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
     return CUDA_ERROR_NOT_SUPPORTED;
   if (properties.location.type != CU_MEM_LOCATION_TYPE_DEVICE)
     return CUDA_ERROR_NOT_SUPPORTED;
@@ -209,6 +200,7 @@ ALIQUOT_EXPORT CUresult cuMemPoolCreate(CUmemoryPool* out, const CUmemPoolProps*
     Device& device = *driver.device(properties->location.id);
     const auto pool = std::make_shared<Pool>(device, driver.space, driver.machine, false);
     pool->max_bytes = properties->maxSize;
+    pool->handle_types = properties->handleTypes;
     pool->handle = driver.pools.insert(pool);
     *out = static_cast<CUmemoryPool>(pool->handle);
     return CUDA_SUCCESS;
@@ -254,40 +246,6 @@ ALIQUOT_EXPORT CUresult cuMemPoolSetAttribute(CUmemoryPool handle, CUmemPool_att
   });
 }
 
-// The device that owns a pool always has access; access for peers is not implemented.
-ALIQUOT_EXPORT CUresult cuMemPoolGetAccess(CUmemAccess_flags* flags, CUmemoryPool handle,
-                                           CUmemLocation* location) {
-  return with_pool(handle, [&](Driver& driver, const PoolPtr& pool) {
-    if (flags == nullptr || location == nullptr || location->type != CU_MEM_LOCATION_TYPE_DEVICE)
-      return CUDA_ERROR_INVALID_VALUE;
-    const Device* device = driver.device(location->id);
-    if (device == nullptr)
-      return CUDA_ERROR_INVALID_DEVICE;
-    *flags = device == &pool->device ? CU_MEM_ACCESS_FLAGS_PROT_READWRITE : CU_MEM_ACCESS_FLAGS_PROT_NONE;
-    return CUDA_SUCCESS;
-  });
-}
-
-ALIQUOT_EXPORT CUresult cuMemPoolSetAccess(CUmemoryPool handle, const CUmemAccessDesc* access, size_t count) {
-  return with_pool(handle, [&](Driver& driver, const PoolPtr& pool) {
-    if ((count != 0 && access == nullptr) || count > kMostAccessEntries)
-      return CUDA_ERROR_INVALID_VALUE;
-    for (std::size_t i = 0; i < count; ++i) {
-      if (access[i].location.type != CU_MEM_LOCATION_TYPE_DEVICE)
-        return CUDA_ERROR_INVALID_VALUE;
-      const Device* device = driver.device(access[i].location.id);
-      if (device == nullptr)
-        return CUDA_ERROR_INVALID_DEVICE;
-      const bool own = device == &pool->device;
-      if (own && access[i].flags != CU_MEM_ACCESS_FLAGS_PROT_READWRITE)
-        return CUDA_ERROR_INVALID_VALUE;
-      if (!own && access[i].flags != CU_MEM_ACCESS_FLAGS_PROT_NONE)
-        return CUDA_ERROR_NOT_SUPPORTED;
-    }
-    return CUDA_SUCCESS;
-  });
-}
-
 ALIQUOT_EXPORT CUresult cuDeviceGetDefaultMemPool(CUmemoryPool* pool, CUdevice dev) {
   return pool_of(pool, dev, &Device::default_pool);
 }
@@ -299,7 +257,7 @@ ALIQUOT_EXPORT CUresult cuDeviceGetMemPool(CUmemoryPool* pool, CUdevice dev) {
 ALIQUOT_EXPORT CUresult cuDeviceSetMemPool(CUdevice dev, CUmemoryPool handle) {
   return with_device(dev, [&](Device& device) {
     return with_pool(handle, [&](Driver&, const PoolPtr& pool) {
-      if (&pool->device != &device)
+      if (&pool->device != &device || pool->origin.owner != 0)
         return CUDA_ERROR_INVALID_VALUE;
       const std::lock_guard guard(device.pool_mutex);
       device.current_pool = pool;

@@ -6,6 +6,7 @@
 #include "native/simgpu/driver/core/code.hpp"
 #include "native/simgpu/driver/entry.hpp"
 #include "native/simgpu/driver/image_file.hpp"
+#include "native/simgpu/driver/module_global.hpp"
 
 using namespace aliquot::simgpu::driver;
 
@@ -135,16 +136,7 @@ ALIQUOT_EXPORT CUresult cuModuleEnumerateFunctions(CUfunction* out, unsigned int
 ALIQUOT_EXPORT CUresult cuModuleGetGlobal_v2(CUdeviceptr* address, size_t* bytes, CUmodule handle,
                                              const char* name) {
   return with_module(handle, [&](const std::shared_ptr<LoadedModule>& module) {
-    if (name == nullptr || (address == nullptr && bytes == nullptr))
-      return CUDA_ERROR_INVALID_VALUE;
-    LoadedModule::Global global;
-    if (!module->global(name, global))
-      return CUDA_ERROR_NOT_FOUND;
-    if (address != nullptr)
-      *address = global.address;
-    if (bytes != nullptr)
-      *bytes = global.bytes;
-    return CUDA_SUCCESS;
+    return find_global(*module, name, address, bytes);
   });
 }
 

@@ -11,7 +11,7 @@ namespace {
 // Modules of one model sit on one baseboard, joined by NVLink (white papers of Volta, Ampere, Hopper,
 // Blackwell); no bridge is plugged into simulated PCIe cards.
 bool joined_by_nvlink(const Device& a, const Device& b) noexcept {
-  return &a.model == &b.model && a.model.form.starts_with("SXM");
+  return a.model.key == b.model.key && a.model.form.starts_with("SXM");
 }
 
 // The vendor's driver gives consumer cards no peer access over PCIe.

@@ -9,7 +9,17 @@ void raise_to(std::atomic<std::uint64_t>& high, std::uint64_t value) noexcept {
   }
 }
 
+std::uint64_t next_share_key() noexcept {
+  static std::atomic<std::uint64_t> next{1};
+  return next.fetch_add(1, std::memory_order_relaxed);
+}
+
 } // namespace
+
+Pool::Pool(Device& device_, AddressSpace& space, const std::shared_ptr<machine::Machine>& machine,
+           bool is_default_)
+    : device(device_), is_default(is_default_), heap(space, machine, device_.card, true),
+      share_key(next_share_key()) {}
 
 std::uint64_t Pool::allocate(std::uint64_t bytes) {
   if (max_bytes != 0 && used.load() + bytes > max_bytes)
