@@ -57,8 +57,10 @@ mbarrier.complete_tx.relaxed.cta.shared::cta.b64 [%b0], 16;
 mbarrier.test_wait.shared.b64 %p0, [%b0], %x0; selp.u32 %o1, 1, 0, %p0;
 mbarrier.complete_tx.relaxed.cta.shared::cta.b64 [%b0], 16;
 mbarrier.test_wait.shared.b64 %p0, [%b0], %x0; selp.u32 %o2, 1, 0, %p0;
-mbarrier.init.shared.b64 [%b0], 3; mbarrier.arrive_drop.shared.b64 %x1, [%b0]; mbarrier.pending_count.b64 %o3, %x1;
-mbarrier.arrive.shared.b64 %x2, [%b0], 2; mbarrier.test_wait.shared.b64 %p0, [%b0], %x2; selp.u32 %o4, 1, 0, %p0;
+mbarrier.init.shared.b64 [%b0], 3; mbarrier.arrive_drop.shared.b64 %x1, [%b0];
+mbarrier.pending_count.b64 %o3, %x1;
+mbarrier.arrive.shared.b64 %x2, [%b0], 2; mbarrier.test_wait.shared.b64 %p0, [%b0], %x2;
+selp.u32 %o4, 1, 0, %p0;
 mbarrier.arrive.shared.b64 %x3, [%b0]; mbarrier.pending_count.b64 %o5, %x3;
 mbarrier.test_wait.parity.shared.b64 %p0, [%b0], 0; selp.u32 %o6, 1, 0, %p0;
 mbarrier.test_wait.parity.shared.b64 %p0, [%b0], 1; selp.u32 %o7, 1, 0, %p0;"""
@@ -110,8 +112,10 @@ def test_copies_arrive_on_barriers(runner: Runner) -> None:
     code = """
 mov.u32 %b0, bar; mov.u32 %b1, data; mov.u64 %x0, source; cvta.global.u64 %x0, %x0;
 mbarrier.init.shared.b64 [%b0], 2;
-cp.async.ca.shared.global [%b1], [%x0], 16, 4; cp.async.cg.shared.global.L2::cache_hint [%b1+16], [%x0], 16, %x5;
-cp.async.mbarrier.arrive.shared.b64 [%b0]; mbarrier.arrive.shared.b64 %x1, [%b0]; mbarrier.pending_count.b64 %o0, %x1;
+cp.async.ca.shared.global [%b1], [%x0], 16, 4;
+cp.async.cg.shared.global.L2::cache_hint [%b1+16], [%x0], 16, %x5;
+cp.async.mbarrier.arrive.shared.b64 [%b0]; mbarrier.arrive.shared.b64 %x1, [%b0];
+mbarrier.pending_count.b64 %o0, %x1;
 cp.async.mbarrier.arrive.noinc.shared.b64 [%b0];
 mbarrier.test_wait.shared.b64 %p0, [%b0], %x1; selp.u32 %o1, 1, 0, %p0;
 ld.shared.u32 %o2, [%b1]; ld.shared.u32 %o3, [%b1+4]; ld.shared.u32 %o4, [%b1+28];"""
@@ -127,7 +131,7 @@ ld.shared.u32 %o2, [%b1]; ld.shared.u32 %o3, [%b1+4]; ld.shared.u32 %o4, [%b1+28
 def atomic(
     runner: Runner, op: str, start: np.ndarray, values: np.ndarray, register: str, isa: str
 ) -> np.ndarray:
-    """Memory after every lane has done `op` on it with its value: a 16-byte slot, values of at most 16 bytes."""
+    """Memory of 16 bytes after every lane has done `op` on it with a value of its own."""
     size = values.dtype.itemsize * values.shape[1] if values.ndim > 1 else values.dtype.itemsize
     ptx = f"""
 .version 8.6
@@ -271,7 +275,8 @@ def test_constants_are_told_from_globals(runner: Runner) -> None:
 .global .align 4 .b32 plain[4];
 .visible .entry k(.param .u64 out) {
 .reg .b64 %x<9>; .reg .b32 %o<9>; .reg .pred %p;
-ld.param.u64 %x0, [out]; mov.u64 %x1, table; cvta.const.u64 %x1, %x1; mov.u64 %x2, plain; cvta.global.u64 %x2, %x2;
+ld.param.u64 %x0, [out]; mov.u64 %x1, table; cvta.const.u64 %x1, %x1; mov.u64 %x2, plain;
+cvta.global.u64 %x2, %x2;
 isspacep.const %p, %x1; selp.u32 %o0, 1, 0, %p; isspacep.global %p, %x1; selp.u32 %o1, 1, 0, %p;
 isspacep.const %p, %x2; selp.u32 %o2, 1, 0, %p; isspacep.global %p, %x2; selp.u32 %o3, 1, 0, %p;
 isspacep.shared %p, %x2; selp.u32 %o4, 1, 0, %p;
@@ -286,8 +291,10 @@ def test_call_through_targets(runner: Runner) -> None:
 .version 8.0
 .target sm_80
 .address_size 64
-.func (.param .b32 r) twice(.param .b32 a) { .reg .b32 %r; ld.param.b32 %r, [a]; add.u32 %r, %r, %r; st.param.b32 [r], %r; ret; }
-.func (.param .b32 r) square(.param .b32 a) { .reg .b32 %r; ld.param.b32 %r, [a]; mul.lo.u32 %r, %r, %r; st.param.b32 [r], %r; ret; }
+.func (.param .b32 r) twice(.param .b32 a) { .reg .b32 %r; ld.param.b32 %r, [a]; add.u32 %r, %r, %r;
+st.param.b32 [r], %r; ret; }
+.func (.param .b32 r) square(.param .b32 a) { .reg .b32 %r; ld.param.b32 %r, [a]; mul.lo.u32 %r, %r, %r;
+st.param.b32 [r], %r; ret; }
 .visible .entry k(.param .u64 out) {
 .reg .b64 %x<9>; .reg .b32 %r<9>; .reg .pred %p;
 ld.param.u64 %x0, [out]; mov.u32 %r0, %tid.x; and.b32 %r1, %r0, 1; setp.ne.u32 %p, %r1, 0;
@@ -295,7 +302,7 @@ mov.u64 %x1, twice; mov.u64 %x2, square; selp.b64 %x3, %x2, %x1, %p;
 { .param .b32 a; .param .b32 r; st.param.b32 [a], %r0; T: .calltargets twice, square;
 call (r), %x3, (a), T; ld.param.b32 %r2, [r]; }
 mad.wide.u32 %x0, %r0, 4, %x0; st.global.u32 [%x0], %r2; ret; }
-"""  # noqa: E501
+"""
     got = runner.run(ptx, "k", np.zeros(32, np.uint32)).arrays[0]
     assert got.tolist() == [n * n if n & 1 else 2 * n for n in range(32)]
 
@@ -341,7 +348,8 @@ def test_clock_runs_at_the_given_rate(runner: Runner) -> None:
     code = """
 mov.u64 %x0, %globaltimer; mov.u64 %x1, %clock64; add.u64 %x2, %x0, 5000000;
 LOOP: nanosleep.u32 100000; mov.u64 %x3, %globaltimer; setp.lt.u64 %p0, %x3, %x2; @%p0 bra LOOP;
-mov.u64 %x4, %clock64; sub.u64 %x3, %x3, %x0; sub.u64 %x4, %x4, %x1; cvt.u32.u64 %o0, %x3; cvt.u32.u64 %o1, %x4;"""
+mov.u64 %x4, %clock64; sub.u64 %x3, %x3, %x0; sub.u64 %x4, %x4, %x1; cvt.u32.u64 %o0, %x3;
+cvt.u32.u64 %o1, %x4;"""
     got = run_lanes(runner, code, words_of(1, 1), 2)[0].astype(np.float64)
     assert got[0] >= 5_000_000
     assert abs(got[1] - got[0]) < 0.5 * got[0]

@@ -328,7 +328,8 @@ def test_ldmatrix(runner: Runner, count: int, transposed: bool) -> None:
     words = np.concatenate([rows.view(np.uint32), order[:, None]], axis=1)
     names = ", ".join(f"%o{i}" for i in range(count))
     code = f"""
-mov.u32 %b0, m; mad.lo.u32 %b1, %me, 16, %b0; st.shared.v4.b32 [%b1], {{%i0, %i1, %i2, %i3}}; bar.warp.sync -1;
+mov.u32 %b0, m; mad.lo.u32 %b1, %me, 16, %b0; st.shared.v4.b32 [%b1], {{%i0, %i1, %i2, %i3}};
+bar.warp.sync -1;
 mad.lo.u32 %b1, %i4, 16, %b0;
 ldmatrix.sync.aligned.m8n8.x{count}{".trans" if transposed else ""}.shared.b16 {{{names}}}, [%b1];"""
     got = run_lanes(runner, code, words, count, declarations=".shared .align 16 .b8 m[512];")

@@ -244,7 +244,7 @@ def test_packed_arithmetic(runner: Runner, isa: str, kind: str, dtype: type, op:
     for row, (x, y) in enumerate(itertools.product(edges, edges)):
         short[row, [0, 2]] = x, y
     words = short.view(np.uint32).reshape(300, 3)
-    name = f"{op}.{kind}x2" if "relu" in op or "m" == op[0] and op != "mul" else f"{op}.rn.{kind}x2"
+    name = f"{op}.{kind}x2" if "relu" in op or (op[0] == "m" and op != "mul") else f"{op}.rn.{kind}x2"
     if op in ("min.NaN", "max.NaN") or op.startswith("fma.rn"):
         name = f"{op}.{kind}x2"
     three = op.startswith("fma")

@@ -123,6 +123,11 @@ def test_mutations_hold_every_property(fuzz) -> None:
     assert "20000 mutations" in fuzz("ptx", "--seed", "3", "--iterations", "20000", str(CORPUS))
 
 
+@pytest.mark.sanitized
+def test_mutations_are_compiled_or_refused(fuzz) -> None:
+    assert "15000 mutations" in fuzz("exec", "--seed", "3", "--iterations", "15000", str(CORPUS))
+
+
 N = 60_000
 HOSTILE = {
     "open blocks around many instructions": "{.reg .b32 a;" * 250 + "mov.b32 a, a;" * N + "}" * 250,

@@ -136,6 +136,8 @@ bool Lowering::parameter_place(const Operand& operand, RowId& words, std::int64_
 
 namespace {
 void check_inside(std::int64_t offset, std::uint32_t bytes, std::uint32_t words, std::uint32_t line) {
+  if (bytes == 0)
+    throw LowerError{"line " + std::to_string(line) + ": a parameter access without a type", false};
   if (static_cast<std::uint64_t>(offset) + bytes > std::uint64_t{words} * 4)
     throw LowerError{"line " + std::to_string(line) + ": access outside the parameter", false};
   if (static_cast<std::uint64_t>(offset) % std::min(bytes, 4u) != 0)

@@ -11,7 +11,15 @@ from typing import Any
 import pytest
 
 HEADER_BYTES = 1104
-COMMANDS = (["show", "--json"], ["processes", "--json"], ["record", "--card", "1"])
+COMMANDS = (
+    ["show", "--json"],
+    ["processes", "--json"],
+    ["record", "--card", "1"],
+    ["mig", "list", "--json"],
+    ["mig", "profiles", "--json"],
+    ["fault", "list", "--json"],
+    ["events"],
+)
 
 
 @pytest.fixture

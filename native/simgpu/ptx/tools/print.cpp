@@ -241,7 +241,9 @@ class Printer {
   }
 
   void operand(const Operand& item) {
-    text_ += item.negated ? "!" : "";
+    const bool minus = item.negated && item.kind == OperandKind::Register &&
+                       function_->registers[item.index].type != Type::Pred;
+    text_ += minus ? "-" : item.negated ? "!" : "";
     switch (item.kind) {
     case OperandKind::Register:
       text_ += register_name(item.index) + (item.name.empty() ? "" : "." + item.name);
