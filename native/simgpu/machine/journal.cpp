@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "native/simgpu/machine/clock.hpp"
 #include "native/simgpu/machine/slots.hpp"
 
 namespace aliquot::simgpu::machine {
@@ -58,10 +59,20 @@ void Journal::disown() noexcept {
     segment.fd = -1; // the child may have closed it, and opened something else there
 }
 
+// So that a region that is made anew does not go on with the record of the old one.
+std::uint64_t Journal::serial() const noexcept {
+  std::uint64_t now = region_.serial.load();
+  if (now == 0) {
+    const std::uint64_t mine = (monotonic_ns() << 20 ^ static_cast<std::uint64_t>(::getpid())) | 1;
+    if (region_.serial.compare_exchange_strong(now, mine))
+      return mine;
+  }
+  return now;
+}
+
 std::string Journal::path_of(std::uint32_t card, std::uint64_t segment) const {
   char name[80];
-  std::snprintf(name, sizeof name, ".record-%016llx-%u.%llu",
-                static_cast<unsigned long long>(region_.header.serial), card,
+  std::snprintf(name, sizeof name, ".record-%016llx-%u.%llu", static_cast<unsigned long long>(serial()), card,
                 static_cast<unsigned long long>(segment));
   return stem_ + name;
 }

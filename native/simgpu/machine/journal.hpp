@@ -36,6 +36,7 @@ class Journal {
     std::uint64_t number = 0, inode = 0, device = 0;
     std::uint64_t introduced = 0; // identity whose name stands in it
   };
+  std::uint64_t serial() const noexcept;
   std::string path_of(std::uint32_t card, std::uint64_t segment) const;
   bool usable(Segment& segment, std::uint64_t number) const noexcept;
   bool open_segment(std::uint32_t card, Segment& segment) noexcept;

@@ -52,8 +52,7 @@ struct Header {
   char boot_id[40];   // a region of an earlier boot is stale
   char setting[1024]; // canonical; empty in a host region
   std::uint64_t
-      uuid_seed;        // from the host that made the region, so that all who share it name its cards alike
-  std::uint64_t serial; // of this region alone: names the files of its record
+      uuid_seed; // from the host that made the region, so that all who share it name its cards alike
 };
 
 // Who has a slot. identity is claimed by one compare-and-swap, and unique to a process image.
@@ -160,6 +159,7 @@ inline constexpr std::size_t kEventWords = 8; // card, kind, data, pid, monotoni
 
 struct MachineRegion {
   Header header;
+  Word serial; // of this region alone: names the files of its record; set by the first who needs it
   alignas(64) SlotTable slots;
   alignas(64) Account host;
   RecordState record[kMaxCards];

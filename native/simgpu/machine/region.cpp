@@ -11,7 +11,6 @@
 #include <unistd.h>
 #include <utility>
 
-#include "native/simgpu/machine/clock.hpp"
 #include "native/simgpu/machine/home.hpp"
 
 namespace aliquot::simgpu::machine {
@@ -60,7 +59,6 @@ Header fresh_header(const RegionKind& kind, const std::string& setting) noexcept
   read_boot_id(header.boot_id);
   std::snprintf(header.setting, sizeof header.setting, "%s", setting.c_str());
   header.uuid_seed = host_seed();
-  header.serial = stable_hash(std::to_string(monotonic_ns()), static_cast<unsigned>(::getpid()));
   return header;
 }
 

@@ -46,18 +46,18 @@ def _overlap(record: Record) -> int:
 def test_contending_processes_share_equally(count: int, probe: Any, show: Any) -> None:
     workers = [probe() for _ in range(count)]
     for worker in workers:
-        worker.send("spin", 0, 1200)
+        worker.send("spin", 0, 2200)
     for worker in workers:
         worker.answer()
     record = show("record", "--card", "0")
-    # The last and first moments have one worker only: the middle second counts.
+    # The last and first moments have one worker only: the two seconds in the middle count.
     start = min(interval["start_ns"] for interval in record) + 100_000_000
-    middle = _within(record, start, start + 1_000_000_000)
+    middle = _within(record, start, start + 2_000_000_000)
     busy = _busy_by_pid(middle)
     assert sorted(busy) == sorted(worker.pid for worker in workers)
     fair = sum(busy.values()) / count
     assert all(abs(ns - fair) <= 0.1 * fair for ns in busy.values()), busy
-    assert sum(busy.values()) >= 0.5e9  # what hand-overs cost depends on how busy the host's cores are
+    assert sum(busy.values()) >= 1.0e9  # what hand-overs cost depends on how busy the host's cores are
     assert _overlap(record) == 0
     # Turns of about 2 ms, more where a holder waits for a core of the host; not one long one each.
     assert len(middle) >= 20

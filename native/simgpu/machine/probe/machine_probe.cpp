@@ -11,6 +11,7 @@
 //   launch CARD | copy CARD DIRECTION BYTES
 //   fork                     what a forked child gets from reserve, acquire and release
 //   time-engine N | time-poll N | time-reserve N   nanoseconds a call
+//   usurp PATH               closes the descriptors that it did not open, and opens PATH under their numbers
 //   exec                     replaces the program by `sleep`
 //   churn SEED               random work until it is killed; answers nothing
 #include <algorithm>
@@ -18,6 +19,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fcntl.h>
 #include <iostream>
 #include <random>
 #include <sstream>
@@ -169,6 +171,18 @@ std::string obey(Machine& machine, const std::string& name, std::istringstream& 
   return "unknown command";
 }
 
+// What a program does that makes itself a daemon.
+std::string usurp(std::istringstream& rest) {
+  std::string path;
+  rest >> path;
+  for (int fd = 3; fd < 256; ++fd)
+    ::close(fd);
+  int last = -1;
+  for (int i = 0; i < 32; ++i)
+    last = ::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND, 0600);
+  return last >= 0 ? "ok" : "refused";
+}
+
 std::string measure(Machine& machine, const std::string& name, std::istringstream& rest) {
   unsigned long count = 0;
   rest >> count;
@@ -207,6 +221,10 @@ int main() {
       unsigned seed = 0;
       rest >> seed;
       churn(*machine, seed);
+    }
+    if (name == "usurp") {
+      std::cout << usurp(rest) << std::endl;
+      continue;
     }
     if (name == "exec")
       ::execlp("sleep", "sleep", "60", nullptr);
