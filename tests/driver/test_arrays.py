@@ -25,7 +25,7 @@ def describe(api: Any, width: int, height: int = 0, depth: int = 0, *, flags: in
 
 
 def box(api: Any, width: int, height: int = 1, depth: int = 1, **sides: Any) -> Any:
-    """A CUDA_MEMCPY3D of bytes; `src` and `dst` are arrays, NumPy arrays or addresses, *_at where they begin."""
+    """A CUDA_MEMCPY3D of bytes: `src` and `dst` are arrays, NumPy arrays or addresses, `_at` says where."""
     made = api.CUDA_MEMCPY3D()
     made.WidthInBytes, made.Height, made.Depth = width, height, depth
     for name in ("src", "dst"):

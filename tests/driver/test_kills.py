@@ -48,8 +48,13 @@ cuda = ctypes.CDLL("libcuda.so.1")
 context, free, total = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_size_t()
 assert cuda.cuInit(0) == 0 and cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) == 0
 assert cuda.cuCtxSetCurrent(context) == 0
-assert cuda.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) == 0
-print(total.value - free.value)
+def used():
+    assert cuda.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) == 0
+    return total.value - free.value
+
+alone = used()
+assert cuda.cuCtxCreate_v2(ctypes.byref(context), 0, 0) == 0
+print(2 * alone - used())  # what is used beside the first context, which is as large as the second
 """
 
 

@@ -22,6 +22,11 @@ def limit(api: Any, name: str) -> Any:
     return getattr(api.CUlimit, f"CU_LIMIT_{name}")
 
 
+def smallest(api: Any) -> int:
+    """The device with the least memory."""
+    return min(range(api.cuDeviceGetCount()), key=api.cuDeviceTotalMem)
+
+
 def threads_of(api: Any, device: int = 0) -> int:
     names = api.CUdevice_attribute
     threads = names.CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR
@@ -41,9 +46,9 @@ def test_a_context_is_charged_and_comes_back(api: Any, context: Any) -> None:
 
 
 def test_a_small_card_has_small_contexts(api: Any) -> None:
-    first = api.cuCtxCreate(None, 0, 1)
+    first = api.cuCtxCreate(None, 0, smallest(api))
     before = used(api)
-    second = api.cuCtxCreate(None, 0, 1)
+    second = api.cuCtxCreate(None, 0, smallest(api))
     assert 60 * MIB < used(api) - before < 160 * MIB
     api.cuCtxDestroy(second)
     api.cuCtxDestroy(first)
@@ -62,13 +67,14 @@ def test_limits_are_charged(api: Any) -> None:
 
 
 def test_what_does_not_fit_is_refused(api: Any) -> None:
-    made = api.cuCtxCreate(None, 0, 1)  # the smaller card
+    card = smallest(api)
+    made = api.cuCtxCreate(None, 0, card)
     stack = limit(api, "STACK_SIZE")
     before = used(api), api.cuCtxGetLimit(stack)
     assert api.code("cuCtxSetLimit", stack, 512 * 1024) == "OUT_OF_MEMORY"
     assert (used(api), api.cuCtxGetLimit(stack)) == before
     made_contexts = []
-    while (result := api.module.cuCtxCreate(None, 0, 1))[0] == api.CUresult.CUDA_SUCCESS:
+    while (result := api.module.cuCtxCreate(None, 0, card))[0] == api.CUresult.CUDA_SUCCESS:
         made_contexts.append(result[1])
         assert len(made_contexts) < 1000
     assert result[0] == api.CUresult.CUDA_ERROR_OUT_OF_MEMORY
@@ -106,3 +112,21 @@ print((total.value - free.value) >> 20)
     done = run_python("-c", script, env=env)
     assert done.returncode == 0, done.stderr
     assert least <= int(done.stdout) <= most
+
+
+def test_tools_see_it(native_dir: Path, simgpu_env: Mapping[str, str], run_python: Any) -> None:
+    """The machine's list of processes, while a program holds a context and nothing else."""
+    script = f"""
+import ctypes, json, os, subprocess
+cuda = ctypes.CDLL("libcuda.so.1")
+context, free, total = ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_size_t()
+assert cuda.cuInit(0) == 0 and cuda.cuCtxCreate_v2(ctypes.byref(context), 0, 0) == 0
+assert cuda.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) == 0
+command = [{str(native_dir / "bin" / "aliquot-simgpu")!r}, "processes", "--json"]
+shown = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+mine = [each["vram_bytes"] for each in shown["processes"] if each["pid"] == os.getpid()]
+assert mine == [total.value - free.value], (mine, total.value - free.value)
+assert cuda.cuCtxDestroy_v2(context) == 0
+"""
+    done = run_python("-c", script, env=simgpu_env)
+    assert done.returncode == 0, done.stderr
