@@ -124,7 +124,7 @@ assert cuda.cuInit(0) == 0 and cuda.cuCtxCreate_v2(ctypes.byref(context), 0, 0) 
 assert cuda.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) == 0
 command = [{str(native_dir / "bin" / "aliquot-simgpu")!r}, "processes", "--json"]
 shown = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-mine = [each["vram_bytes"] for each in shown["processes"] if each["pid"] == os.getpid()]
+mine = [each["vram_bytes"] for each in shown["live"] if each["pid"] == os.getpid()]
 assert mine == [total.value - free.value], (mine, total.value - free.value)
 assert cuda.cuCtxDestroy_v2(context) == 0
 """
