@@ -127,14 +127,15 @@ def _stale(
     for number, entry in enumerate(known):
         results = found.get(number, ())
         if everything and not results:
-            yield f"{what} that fits no test: {', '.join((*entry.tests, *entry.skips))}"
+            yield f"{what} that fits no test: {', '.join((*entry.tests, *entry.skips, *entry.messages))}"
         if passed := [each.test for each in results if each.passed]:
             yield f"{what} that passes: {', '.join(passed)}"
 
 
 def _first(known: Sequence[Known], result: Result) -> int | None:
     skip = result.message if result.outcome == record.SKIPPED else None
-    return next((place for place, each in enumerate(known) if each.fits(result.test, skip)), None)
+    failure = result.message if result.outcome == record.FAILED else None
+    return next((place for place, each in enumerate(known) if each.fits(result.test, skip, failure)), None)
 
 
 def _folder_of(test: str) -> str:

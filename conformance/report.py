@@ -151,7 +151,13 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _known(entry: Known, found: Sequence[Result]) -> str:
-    patterns = ", ".join((*entry.tests, *(f"skipped: {each}" for each in entry.skips)))
+    patterns = ", ".join(
+        (
+            *entry.tests,
+            *(f"skipped: {each}" for each in entry.skips),
+            *(f"failed: {each}" for each in entry.messages),
+        )
+    )
     return f"    {len(found):4d}  {entry.reason}\n          {patterns}"
 
 

@@ -38,15 +38,19 @@ class Known:
     """Shell patterns over the names of tests."""
     skips: tuple[str, ...]
     """Shell patterns over the reason with which the suite itself skipped a test."""
+    messages: tuple[str, ...]
+    """Shell patterns over the message with which a test failed."""
     reason: str
     kind: str = ""
     """One of CLASSES, for an exclusion."""
 
-    def fits(self, name: str, skipped_because: str | None) -> bool:
-        """Whether this is about the test of that name."""
-        if any(fnmatchcase(name, pattern) for pattern in self.tests):
-            return True
-        return skipped_because is not None and any(fnmatchcase(skipped_because, each) for each in self.skips)
+    def fits(self, name: str, skipped_because: str | None = None, failed_because: str | None = None) -> bool:
+        """Whether this is about the test of that name, which was skipped or failed for that reason."""
+        return (
+            _matches(name, self.tests)
+            or _matches(skipped_because, self.skips)
+            or _matches(failed_because, self.messages)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,17 +119,22 @@ def load(
         raise SuiteError(f"{file}: {error!r}") from error
 
 
+def _matches(text: str | None, patterns: Sequence[str]) -> bool:
+    return text is not None and any(fnmatchcase(text, pattern) for pattern in patterns)
+
+
 def _known(entry: Mapping[str, Any], *, needs_class: bool) -> Known:
-    allowed = {"tests", "skips", "reason", "class"} if needs_class else {"tests", "reason"}
+    allowed = {"tests", "skips", "messages", "reason", "class"} if needs_class else {"tests", "reason"}
     if unknown := set(entry) - allowed:
         raise ValueError(f"unknown keys {sorted(unknown)}")
     if needs_class and entry.get("class") not in CLASSES:
         raise ValueError(f"class must be one of {CLASSES}: {entry}")
-    if not entry["reason"].strip() or not (entry.get("tests") or entry.get("skips")):
-        raise ValueError(f"needs a reason, and tests or skips: {entry}")
+    if not entry["reason"].strip() or not any(entry.get(key) for key in ("tests", "skips", "messages")):
+        raise ValueError(f"needs a reason, and tests, skips or messages: {entry}")
     return Known(
         tests=tuple(entry.get("tests", ())),
         skips=tuple(entry.get("skips", ())),
+        messages=tuple(entry.get("messages", ())),
         reason=entry["reason"].strip(),
         kind=entry.get("class", ""),
     )
