@@ -20,7 +20,7 @@ struct MatrixForm {
   std::uint8_t saturate : 1;
   std::uint8_t exclusive : 1; // .xor of single bits, else .and
   std::uint8_t part : 2;      // which operand a load is for: a, b, c
-  std::uint8_t unused = 0;
+  std::uint8_t unused;
 
   std::uint32_t a_bits() const { return bits_of_matrix_type(static_cast<MatrixType>(a_type)); }
 };
