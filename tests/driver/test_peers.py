@@ -135,3 +135,23 @@ def test_pools_of_places(api: Any, context: Any) -> None:
     assert library.cuMemGetMemPool(ctypes.byref(pool), device, managed) == 801
     assert library.cuMemGetMemPool(ctypes.byref(pool), device, 9) == 1
     assert library.cuMemGetMemPool(ctypes.byref(pool), None, pinned) == 1
+
+
+def test_copies_between_cards_in_the_default_stream_are_in_order_with_both(api: Any, cards: Any) -> None:
+    """Programming guide, "Peer-to-Peer Memory Copy": after all that either was given, before all that follows."""
+    here, there, _ = cards
+    api.cuCtxSetCurrent(there)
+    source, later = api.cuMemAlloc(4), api.cuMemAlloc(4)
+    other = api.cuStreamCreate(api.CUstream_flags.CU_STREAM_NON_BLOCKING)
+    slow = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda _: time.sleep(0.1))
+    api.cuLaunchHostFunc(other, ctypes.cast(slow, ctypes.c_void_p).value, 0)
+    api.cuMemsetD32Async(source, 42, 1, other)
+    api.cuCtxSetCurrent(here)
+    target, seen = api.cuMemAlloc(4), np.zeros(2, np.uint32)
+    api.cuMemcpyDtoDAsync(target, source, 4, 0)
+    api.cuCtxSetCurrent(there)
+    api.cuMemcpyDtoDAsync(later, target, 4, other)
+    api.cuMemcpyDtoH(seen[1:].ctypes.data, target, 4)
+    api.cuStreamSynchronize(other)
+    api.cuMemcpyDtoH(seen[:1].ctypes.data, later, 4)
+    assert seen.tolist() == [42, 42]

@@ -1,4 +1,6 @@
 // Copies of linear memory: one dimension, blocking and asynchronous, between host, device and peers.
+#include "native/simgpu/driver/core/executor.hpp"
+#include "native/simgpu/driver/core/marker_command.hpp"
 #include "native/simgpu/driver/endpoint.hpp"
 #include "native/simgpu/driver/entry.hpp"
 #include "native/simgpu/driver/graph/capture.hpp"
@@ -31,6 +33,45 @@ CUresult capture_copy(Stream& stream, Side to, Side from, std::size_t bytes) {
   return capture_box(stream, what);
 }
 
+// Contexts on cards, other than the stream's, that one of the addresses is memory of.
+std::vector<ContextPtr> contexts_of_peers(Driver& driver, const Stream& stream, Side to, Side from) {
+  std::vector<ContextPtr> found;
+  const std::uint32_t own = stream.context().device().card;
+  for (const Side& side : {to, from}) {
+    const auto known = driver.allocations.find(side.address);
+    if (!known || !on_device(known->kind) || known->card == own || known->card == kNoCard)
+      continue;
+    const auto there = [&](Context& each) { return each.device().card == known->card; };
+    for (void* handle : driver.contexts.handles_where(there))
+      if (const ContextPtr context = driver.contexts.find(handle))
+        found.push_back(context);
+  }
+  return found;
+}
+
+// In the default stream a copy between two devices waits for what either was given before, and holds back
+// what they are given after (programming guide, "Peer-to-Peer Memory Copy").
+void wait_for_peers(const StreamPtr& stream, const std::vector<ContextPtr>& peers) {
+  auto command = std::make_unique<WaitCommand>();
+  for (const ContextPtr& peer : peers)
+    for (const StreamPtr& each : peer->streams())
+      if (!each->idle())
+        command->waits_for.push_back({each, each->submitted()});
+  if (!command->waits_for.empty())
+    Executor::instance().submit(stream, std::move(command));
+}
+
+void hold_peers_back(const StreamPtr& stream, const std::vector<ContextPtr>& peers) {
+  for (const ContextPtr& peer : peers) {
+    const StreamPtr hub = peer->make_stream(Stream::Kind::Created, CU_STREAM_NON_BLOCKING, 0);
+    hub->destroyed = true;
+    auto command = std::make_unique<WaitCommand>();
+    command->waits_for.push_back({stream, stream->submitted()});
+    Executor::instance().submit(hub, std::move(command));
+    peer->wait_for({hub, hub->submitted()});
+  }
+}
+
 // A copy that blocks cannot be captured: it is to be over when the call returns.
 CUresult copy(Side to, Side from, std::size_t bytes, CUstream handle, bool blocking) {
   const auto run = [&](Driver& driver, const StreamPtr& stream) {
@@ -44,7 +85,14 @@ CUresult copy(Side to, Side from, std::size_t bytes, CUstream handle, bool block
     if (resolve_endpoint(driver, from.address, bytes, from.role, source) != CUDA_SUCCESS)
       return CUDA_ERROR_INVALID_VALUE;
     const Pitched to_layout{target.at, bytes, bytes}, from_layout{source.at, bytes, bytes};
-    return submit_copy(stream, target, source, to_layout, from_layout, {bytes, 1, 1}, blocking);
+    std::vector<ContextPtr> peers;
+    if (stream->kind() == Stream::Kind::Legacy && target.device && source.device)
+      peers = contexts_of_peers(driver, *stream, to, from);
+    wait_for_peers(stream, peers);
+    const CUresult submitted =
+        submit_copy(stream, target, source, to_layout, from_layout, {bytes, 1, 1}, blocking);
+    hold_peers_back(stream, peers);
+    return submitted;
   };
   return blocking ? with_stream(handle, run) : with_capturable_stream(handle, run);
 }
