@@ -78,8 +78,11 @@ class SuiteRun:
         ]
 
     def sample(self, count: int, seed: int) -> list[str]:
-        """`count` names of tests, chosen at random; the same for the same seed and version of the suite."""
-        names = sorted(self._collect())
+        """`count` names of tests, chosen at random; the same for the same seed and version of the suite.
+
+        A file of names has one a line: a name with a line break is not chosen.
+        """
+        names = sorted(name for name in self._collect() if "\n" not in name)
         return sorted(random.Random(seed).sample(names, min(count, len(names))))
 
     def _collect(self) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from conformance import suites
 from conformance.record import FAILED, SKIPPED, Result
 from conformance.run import Selection, SuiteRun
