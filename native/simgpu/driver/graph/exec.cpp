@@ -151,51 +151,64 @@ StreamPtr GraphExec::chain_stream(const Plan& plan, std::size_t chain, const Str
   return stream;
 }
 
-void GraphExec::submit(const std::shared_ptr<const Plan>& plan, const std::shared_ptr<LaunchState>& state,
-                       const StreamPtr& stream) {
-  Executor& executor = Executor::instance();
-  std::vector<StreamPtr> streams;
-  for (std::size_t i = 0; i < plan->chains.size(); ++i)
-    streams.push_back(chain_stream(*plan, i, stream));
-  const bool one_stream = streams.empty() || (streams.size() == 1 && streams[0] == stream);
-  Dependency begin = last_launch_;
-  if (!one_stream) {
-    auto start = std::make_unique<WaitCommand>();
-    if (last_launch_.stream)
-      start->waits_for.push_back(last_launch_);
-    begin = {stream, executor.submit(stream, std::move(start))};
+Dependency GraphExec::submit_segment(const Launch& launch, std::size_t index,
+                                     std::vector<Dependency> waits_for) {
+  const Segment& segment = launch.plan->segments[index];
+  const StreamPtr& target = launch.streams[segment.chain];
+  const Step& first = *launch.plan->steps[segment.steps.front()];
+  const auto* record = segment.alone ? std::get_if<RecordWork>(&first.work) : nullptr;
+  const auto fresh = record != nullptr ? std::make_shared<EventRecord>() : nullptr;
+  std::unique_ptr<Command> command;
+  if (record != nullptr)
+    command = std::make_unique<RecordCommand>(fresh);
+  else if (segment.alone)
+    command = make_lone_command(first, target->context());
+  else
+    command = make_segment_command(launch.plan, launch.state, index);
+  command->waits_for.insert(command->waits_for.end(), waits_for.begin(), waits_for.end());
+  const Dependency done{target, Executor::instance().submit(target, std::move(command))};
+  if (record != nullptr) { // from now on the event stands for this launch
+    fresh->stream = done.stream;
+    fresh->sequence = done.sequence;
+    record->event->set_record(fresh);
   }
-  std::vector<Dependency> done(plan->segments.size());
-  std::vector<bool> begun(plan->chains.size());
-  for (std::size_t i = 0; i < plan->segments.size(); ++i) {
-    const Segment& segment = plan->segments[i];
-    const StreamPtr& target = streams[segment.chain];
-    const Step& first = *plan->steps[segment.steps.front()];
-    const auto* record = segment.alone ? std::get_if<RecordWork>(&first.work) : nullptr;
-    auto fresh = record != nullptr ? std::make_shared<EventRecord>() : nullptr;
-    std::unique_ptr<Command> command = record != nullptr ? std::make_unique<RecordCommand>(fresh)
-                                       : segment.alone   ? make_lone_command(first, target->context())
-                                                         : make_segment_command(plan, state, i);
-    for (const std::size_t each : segment.waits_for)
-      command->waits_for.push_back(done[each]);
-    if (!begun[segment.chain] && begin.stream && begin.stream != target)
-      command->waits_for.push_back(begin);
-    begun[segment.chain] = true;
-    done[i] = {target, executor.submit(target, std::move(command))};
-    if (record != nullptr) {
-      fresh->stream = done[i].stream;
-      fresh->sequence = done[i].sequence;
-      record->event->set_record(fresh);
-    }
+  return done;
+}
+
+// What every chain's first segment waits for.
+Dependency GraphExec::submit_begin(const Launch& launch, const StreamPtr& stream) {
+  if (launch.streams.empty() || (launch.streams.size() == 1 && launch.streams[0] == stream))
+    return last_launch_; // the chain itself comes behind what the stream holds
+  auto start = std::make_unique<WaitCommand>();
+  if (last_launch_.stream)
+    start->waits_for.push_back(last_launch_);
+  return {stream, Executor::instance().submit(stream, std::move(start))};
+}
+
+void GraphExec::submit(const Launch& launch, const StreamPtr& stream) {
+  const Plan& plan = *launch.plan;
+  const Dependency begin = submit_begin(launch, stream);
+  std::vector<Dependency> done;
+  std::vector<bool> begun(plan.chains.size());
+  for (std::size_t i = 0; i < plan.segments.size(); ++i) {
+    const std::size_t chain = plan.segments[i].chain;
+    std::vector<Dependency> waits_for;
+    for (const std::size_t each : plan.segments[i].waits_for)
+      waits_for.push_back(done[each]);
+    if (!begun[chain] && begin.stream && begin.stream != launch.streams[chain])
+      waits_for.push_back(begin);
+    begun[chain] = true;
+    done.push_back(submit_segment(launch, i, std::move(waits_for)));
   }
   auto end = std::make_unique<WaitCommand>();
-  for (std::size_t i = 0; i < plan->chains.size(); ++i)
-    if (streams[i] != stream)
-      end->waits_for.push_back(done[plan->chains[i].last_segment]);
-  if (plan->segments.empty() && last_launch_.stream && last_launch_.stream != stream)
-    end->waits_for.push_back(last_launch_);
-  const bool needs_end = !end->waits_for.empty() || plan->segments.empty();
-  last_launch_ = needs_end ? Dependency{stream, executor.submit(stream, std::move(end))} : done.back();
+  for (std::size_t i = 0; i < plan.chains.size(); ++i)
+    if (launch.streams[i] != stream)
+      end->waits_for.push_back(done[plan.chains[i].last_segment]);
+  if (done.empty() && begin.stream && begin.stream != stream)
+    end->waits_for.push_back(begin);
+  const bool needs_end = !end->waits_for.empty() || done.empty();
+  last_launch_ =
+      needs_end ? Dependency{stream, Executor::instance().submit(stream, std::move(end))} : done.back();
 }
 
 CUresult GraphExec::launch(const StreamPtr& stream) {
@@ -206,7 +219,10 @@ CUresult GraphExec::launch(const StreamPtr& stream) {
   auto state = std::make_shared<LaunchState>();
   if (const CUresult begun = begin_memory(*plan_, *state, stream->context()); begun != CUDA_SUCCESS)
     return begun;
-  submit(plan_, state, stream);
+  Launch launch{plan_, std::move(state), {}};
+  for (std::size_t i = 0; i < plan_->chains.size(); ++i)
+    launch.streams.push_back(chain_stream(*plan_, i, stream));
+  submit(launch, stream);
   return CUDA_SUCCESS;
 }
 

@@ -23,7 +23,7 @@ class GraphExec : public std::enable_shared_from_this<GraphExec> {
   // Behind what the stream holds, and behind the launches before. INVALID_VALUE while memory that an earlier
   // launch allocated has not been freed.
   CUresult launch(const StreamPtr& stream);
-  // Memory for the next launch; nothing else has to be brought to a simulated card.
+  // Behind what the stream holds and the launches before; there is nothing to bring to a simulated card.
   CUresult upload(const StreamPtr& stream);
 
   // The rest under graphs_mutex.
@@ -46,8 +46,15 @@ class GraphExec : public std::enable_shared_from_this<GraphExec> {
   Plan& writable_plan();
   CUresult begin_memory(const Plan& plan, LaunchState& state, const Context& context);
   StreamPtr chain_stream(const Plan& plan, std::size_t chain, const StreamPtr& launch_stream);
-  void submit(const std::shared_ptr<const Plan>& plan, const std::shared_ptr<LaunchState>& state,
-              const StreamPtr& stream);
+  struct Launch {
+    std::shared_ptr<const Plan> plan;
+    std::shared_ptr<const LaunchState> state;
+    std::vector<StreamPtr> streams; // by chain
+  };
+  Dependency submit_begin(const Launch& launch, const StreamPtr& stream);
+  static Dependency submit_segment(const Launch& launch, std::size_t index,
+                                   std::vector<Dependency> waits_for);
+  void submit(const Launch& launch, const StreamPtr& stream);
 
   const GraphPtr image_;
   std::unordered_map<std::uint64_t, NodePtr> by_origin_;
