@@ -179,7 +179,8 @@ def check_out_of_memory():
 
 def check_graph_builder():
     code = compiled('extern "C" __global__ void add(int* x, int value) { x[threadIdx.x] += value; }')
-    add, buffer, config = code.get_kernel("add"), on_card(np.arange(32, dtype=np.int32)), LaunchConfig(grid=1, block=32)
+    add, config = code.get_kernel("add"), LaunchConfig(grid=1, block=32)
+    buffer = on_card(np.arange(32, dtype=np.int32))
     builder = device.create_graph_builder().begin_building()
     launch(builder, config, add, buffer, np.int32(1))
     left, right = builder.split(2)
