@@ -127,12 +127,7 @@ CUresult create_levels(Driver& driver, const ContextPtr& context, const CUDA_ARR
 }
 
 CUDA_ARRAY3D_DESCRIPTOR in_three_dimensions(const CUDA_ARRAY_DESCRIPTOR& what) noexcept {
-  CUDA_ARRAY3D_DESCRIPTOR full{};
-  full.Width = what.Width;
-  full.Height = what.Height;
-  full.Format = what.Format;
-  full.NumChannels = what.NumChannels;
-  return full;
+  return {what.Width, what.Height, 0, what.Format, what.NumChannels, 0};
 }
 
 } // namespace
