@@ -21,6 +21,7 @@ CUmemorytype type_of(Role role) noexcept {
 }
 
 CUresult capture_copy(Stream& stream, Side to, Side from, std::size_t bytes) {
+  // Both memory types are set below. NOLINTNEXTLINE(bugprone-invalid-enum-default-initialization)
   CUDA_MEMCPY3D what{};
   what.srcMemoryType = type_of(from.role);
   what.dstMemoryType = type_of(to.role);

@@ -76,6 +76,7 @@ CUresult resolve_side(Driver& driver, Side side, const Extent3D& extent, Endpoin
 // What the descriptions of two and of three dimensions have in common.
 template <class Parameters>
 CUDA_MEMCPY3D box_of(const Parameters& what) noexcept {
+  // Both memory types are set below. NOLINTNEXTLINE(bugprone-invalid-enum-default-initialization)
   CUDA_MEMCPY3D box{};
   box.srcXInBytes = what.srcXInBytes;
   box.srcY = what.srcY;

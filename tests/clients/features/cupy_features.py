@@ -243,7 +243,7 @@ def check_captured_graph():
 
 def check_captured_streams_join():
     a, b = cupy.zeros(64, cupy.int32), cupy.zeros(64, cupy.int32)
-    a + 1  # compiled before the capture
+    _ = a + 1  # compiled before the capture
     one, two = cupy.cuda.Stream(non_blocking=True), cupy.cuda.Stream(non_blocking=True)
     cupy.cuda.Device().synchronize()
     with one:

@@ -5,7 +5,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
+#include <new>
 #include <unordered_set>
+#include <utility>
 
 #include "native/simgpu/driver/graph/capture_launch.hpp"
 
@@ -21,8 +24,9 @@ std::uint64_t this_thread_id() noexcept {
 
 // Sequences that have begun and not ended; guarded by graphs_mutex.
 std::vector<SequencePtr>& sequences() noexcept {
-  static auto& all = *new std::vector<SequencePtr>; // never destroyed: threads may be inside at exit
-  return all;
+  alignas(std::vector<SequencePtr>) static std::byte storage[sizeof(std::vector<SequencePtr>)];
+  static auto* all = new (storage) std::vector<SequencePtr>; // never destroyed: threads may be inside at exit
+  return *all;
 }
 
 // Whether the mode of this thread forbids it unsafe calls while `sequence` is under way.

@@ -25,7 +25,7 @@ struct KernelWork {
 };
 
 struct CopyWork {
-  CUDA_MEMCPY3D copy{};
+  CUDA_MEMCPY3D copy; // always given: a memory type has no default
   ContextPtr context;
 };
 
