@@ -138,7 +138,7 @@ def test_pools_of_places(api: Any, context: Any) -> None:
 
 
 def test_copies_between_cards_in_the_default_stream_are_in_order_with_both(api: Any, cards: Any) -> None:
-    """Programming guide, "Peer-to-Peer Memory Copy": after all that either was given, before all that follows."""
+    """After what either was given, before what follows (programming guide, "Peer-to-Peer Memory Copy")."""
     here, there, _ = cards
     api.cuCtxSetCurrent(there)
     source, later = api.cuMemAlloc(4), api.cuMemAlloc(4)
