@@ -71,7 +71,7 @@ class Member:
         command = [sys.executable, "-c", _BOOT, str(native.path("simgpu/libcuda.so.1")), str(folder)]
         command += [str(seed), str(threads), "steady" if steady else "free"]
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=log)
+            self.process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log)
 
     def rows(self) -> Iterator[tuple[int, int, int, int]]:
         """The words of each thread (see worker.Board)."""

@@ -193,6 +193,9 @@ class Worker:
     def clean_up(self) -> None:
         """Gives everything back that is known here."""
         self.plain("cuCtxSynchronize")
+        popped = ctypes.c_void_p()
+        while self.plain("cuCtxPopCurrent_v2", ctypes.addressof(popped)) == 0 and popped.value:
+            self.pool.add("CUcontext", popped.value)
         for kind, symbol in DESTROYERS:
             for value in self.pool.all(kind):
                 self.plain(symbol, *((value, 1) if symbol == "cuUserObjectRelease" else (value,)))

@@ -6,10 +6,12 @@ namespace aliquot::simgpu::driver {
 namespace {
 
 StreamPtr per_thread_stream(const ContextPtr& context) {
-  StreamPtr& stream = this_thread().default_streams[context->id()];
-  if (!stream)
-    stream = context->make_stream(Stream::Kind::PerThread, CU_STREAM_DEFAULT, kLeastPriority);
-  return stream;
+  auto& streams = this_thread().default_streams;
+  if (const auto known = streams.find(context->id()); known != streams.end())
+    return known->second;
+  std::erase_if(streams, [](const auto& each) { return each.second->destroyed.load(); });
+  StreamPtr made = context->make_stream(Stream::Kind::PerThread, CU_STREAM_DEFAULT, kLeastPriority);
+  return streams[context->id()] = std::move(made);
 }
 
 } // namespace

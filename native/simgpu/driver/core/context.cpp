@@ -257,9 +257,11 @@ void Context::destroy() noexcept try {
       leave_capture(*stream);
   for (const auto& module : modules)
     module->unload();
-  for (const auto& stream : streams)
+  for (const auto& stream : streams) {
+    stream->destroyed = true;
     if (stream->handle != nullptr)
       driver.streams.erase(stream->handle);
+  }
   driver.destroy_events_of(id_);
   driver.destroy_arrays_of(id_);
   for (const Allocation& allocation : driver.allocations.erase_all_of(id_))
