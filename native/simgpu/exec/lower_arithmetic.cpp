@@ -459,6 +459,10 @@ RowId Lowering::compare(const Instruction& in, Modifiers&, std::string_view comp
                         std::size_t first) {
   Class kind = class_of(type);
   RowId a = source(in.operands[first], kind, type), b = source(in.operands[first + 1], kind, type);
+  if (ftz && type == Type::F16)
+    for (RowId* each : {&a, &b})
+      *each =
+          half_row(compute("flush.f16x2", Class::B32, {compute("pack.hh", Class::B32, {*each, *each})}), 0);
   std::string word(comparison);
   std::string suffix;
   if (is_float(type)) {

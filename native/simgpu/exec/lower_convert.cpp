@@ -176,7 +176,9 @@ RowId Lowering::to_float(const Instruction& in, RowId value, Type from, Type to,
     value = compute("cvt.f32." + std::string(ptx::name_of(from)), Class::B32, {value});
     return to == Type::F32 ? value : to_float(in, value, Type::F32, to, round, false);
   }
-  if ((to == Type::F16 || to == Type::BF16) && (round == "rm" || round == "rp"))
+  // Toward zero from f64 too: f32 on the way would make an infinity of what is only too large for f32.
+  if ((to == Type::F16 || to == Type::BF16) &&
+      (round == "rm" || round == "rp" || (round == "rz" && from == Type::F64)))
     return compute(from == Type::F64 ? "encode.h.f64" : "encode.h.f32", Class::B16, {value},
                    encoding(to == Type::F16 ? Small::F16 : Small::BF16, round, false, false));
   if (to == Type::F16 || to == Type::BF16) {
