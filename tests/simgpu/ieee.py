@@ -80,7 +80,7 @@ class Format:
         return bits & self.sign if 0 < bits & ~self.sign < 1 << self.fraction else bits
 
 
-F16, F32, F64 = Format(16, 10), Format(32, 23), Format(64, 52)
+F16, BF16, F32, F64 = Format(16, 10), Format(16, 7), Format(32, 23), Format(64, 52)
 
 
 def _rounded(exact: Fraction, mode: str, negative: bool) -> int:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ieee import F16, F32, F64, Format
+from ieee import BF16, F16, F32, F64, Format
 
 # PTX type -> (NumPy type, type of loads, stores and registers).
 TYPES = {
@@ -25,10 +25,14 @@ TYPES = {
     **{f"b{w}": (f"uint{w}", f"b{w}", f"b{w}") for w in (16, 32, 64)},
     # Floating-point values travel as patterns, so that NaNs and zeros keep their bits on the way.
     "f16": ("uint16", "b16", "b16"),
+    "bf16": ("uint16", "b16", "b16"),
+    "f16x2": ("uint32", "b32", "b32"),
+    "bf16x2": ("uint32", "b32", "b32"),
     "f32": ("uint32", "b32", "f32"),
     "f64": ("uint64", "b64", "f64"),
 }
-FORMATS: dict[str, Format] = {"f16": F16, "f32": F32, "f64": F64}
+FORMATS: dict[str, Format] = {"f16": F16, "bf16": BF16, "f32": F32, "f64": F64}
+PACKED: dict[str, Format] = {"f16x2": F16, "bf16x2": BF16}  # two of a format, the lower half first
 THREADS = 96  # three warps; counts that are no multiple of 32 leave partial ones
 
 
@@ -46,6 +50,7 @@ class Case:
     # Fails with a message where `got` is not good enough; None compares patterns, NaNs being equal.
     check: Callable[[np.ndarray, np.ndarray], str | None] | None = None
     threads: int = THREADS
+    target: str = "sm_80"
 
     @property
     def count(self) -> int:
@@ -69,7 +74,7 @@ class Case:
         loads = [_access("ld", t, n) for n, (t, _) in zip(names, self.inputs, strict=True)]
         return "\n".join(
             [
-                ".version 8.0\n.target sm_80\n.address_size 64",
+                f".version 8.0\n.target {self.target}\n.address_size 64",
                 self.preamble,
                 f".visible .entry k({parameters}.param .u64 d, .param .u32 count) {{",
                 ".reg .pred %p<8>; .reg .b16 %h<8>; .reg .b32 %t<8>; .reg .b64 %q<8>;",
@@ -91,12 +96,11 @@ class Case:
         """What is wrong with an answer, or None."""
         if self.check is not None:
             return self.check(got, self.expected)
-        wrong = got != self.expected
-        if self.output in FORMATS:
-            fmt = FORMATS[self.output]
-            limit = got.dtype.type(fmt.sign - 1)
-            nan = got.dtype.type(fmt.infinity)
-            wrong &= ~(((got & limit) > nan) & ((self.expected & limit) > nan))
+        if self.output in PACKED:
+            halves = _differ(got.view(np.uint16), self.expected.view(np.uint16), PACKED[self.output])
+            wrong = halves.reshape(-1, 2).any(axis=1)
+        else:
+            wrong = _differ(got, self.expected, FORMATS.get(self.output))
         return self._show(got, np.flatnonzero(wrong))
 
     def _show(self, got: np.ndarray, wrong: np.ndarray) -> str | None:
@@ -109,6 +113,16 @@ class Case:
             )
             lines.append(f"  [{i}] ({fed}): {_shown(got[i])}, expected {_shown(self.expected[i])}")
         return "\n".join(lines)
+
+
+def _differ(got: np.ndarray, expected: np.ndarray, fmt: Format | None) -> np.ndarray:
+    """Where patterns are not the same; with a format, all NaNs are one."""
+    wrong = got != expected
+    if fmt is not None:
+        limit = got.dtype.type(fmt.sign - 1)
+        nan = got.dtype.type(fmt.infinity)
+        wrong &= ~(((got & limit) > nan) & ((expected & limit) > nan))
+    return wrong
 
 
 def _shown(value: Any) -> str:
@@ -164,6 +178,9 @@ def floats(kind: str) -> list[int]:
 
 def spread(kind: str, count: int, seed: int) -> np.ndarray:
     """Random values: of integers all magnitudes, of floats all exponents and many near 1."""
+    if kind in PACKED:
+        low, high = (spread(kind[:-2], count, seed + k).astype(np.uint32) for k in (0, 50))
+        return high << np.uint32(16) | low
     rng = np.random.default_rng(seed)
     dtype = np.dtype(TYPES[kind][0])
     width = dtype.itemsize * 8
@@ -180,10 +197,18 @@ def spread(kind: str, count: int, seed: int) -> np.ndarray:
     return shifted.astype(f"uint{width}").view(dtype)
 
 
+def edges_of(kind: str) -> list[int]:
+    """Values at the edges of a type; of a packed one pairs of them."""
+    if kind in PACKED:
+        each = floats(kind[:-2])
+        return [high << 16 | low for low, high in zip(each, each[7:] + each[:7], strict=True)]
+    return floats(kind) if kind in FORMATS else integers(kind)
+
+
 @cache
 def operands(*kinds: str, count: int = 500) -> list[tuple[str, np.ndarray]]:
     """Inputs of these types: edges against edges, then random ones."""
-    edges = [floats(kind) if kind in FORMATS else integers(kind) for kind in kinds]
+    edges = [edges_of(kind) for kind in kinds]
     if len(kinds) == 3:  # all triples would be too many
         rng = np.random.default_rng(3)
         combined = [tuple(e[rng.integers(len(e))] for e in edges) for _ in range(2 * count)]
@@ -207,7 +232,9 @@ def case(
     if callable(keep):
         rows = [bool(keep(*row)) for row in zip(*(values.tolist() for _, values in inputs), strict=True)]
         inputs = [(kind, values[np.array(rows)]) for kind, values in inputs]
-    return Case(name, code, inputs, output, rule, declarations)
+    made = Case(name, code, inputs, output, rule, declarations)
+    made.target = str(options.get("target", made.target))
+    return made
 
 
 # --- running

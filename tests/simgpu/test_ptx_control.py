@@ -11,7 +11,7 @@ import pytest
 from ieee import F32, F64
 from ptx_cases import THREADS, TYPES, Answers, Case, instruction_sets, operands, run_cases
 
-WIDTH = {kind: int(kind[1:]) for kind in TYPES}
+WIDTH = {kind: 8 * np.dtype(dtype).itemsize for kind, (dtype, _, _) in TYPES.items()}
 
 
 def increment(old: int, bound: int) -> int:

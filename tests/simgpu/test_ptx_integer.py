@@ -5,10 +5,11 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from ptx_cases import TYPES, Answers, Case, case, instruction_sets, run_cases
 
-WIDTH = {kind: int(kind[1:]) for kind in TYPES}
+WIDTH = {kind: 8 * np.dtype(dtype).itemsize for kind, (dtype, _, _) in TYPES.items()}
 
 
 def clamp(value: int, kind: str) -> int:
