@@ -1,4 +1,4 @@
-# ruff: noqa: ARG001, ARG005, ANN001 -- rules take all operands of their instruction
+# ruff: noqa: ARG005, E501 -- tables: rules take all operands of their instruction
 """Cases by tables: the forms of arithmetic, comparison, conversion, memory and atomics that a pattern names.
 
 Expectations are exact fractions (ieee.py) and Python's integers. What needs more than a row of values to say
@@ -402,7 +402,7 @@ def vectors() -> list[Case]:
         if space == "" or width * n > 128:
             continue
         wide = "b64" if width == 64 else "b32"
-        r, size = ("%q", 8) if width == 64 else ("%t", 4)
+        r = "%q" if width == 64 else "%t"
         register = "f32" if kind == "f32" else f"b{max(width, 16)}"
         names = [f"%v{k}" for k in range(n)]
         to_wide = f"cvt.u{wide[1:]}.u{width}" if width < 32 else f"mov.{wide}"
@@ -462,8 +462,8 @@ def atomics() -> list[Case]:
             if space == "":
                 where += " cvta.global.u64 %q1, %q1;"
             dot = f".{space}" if space else ""
-            operation, *after = name.split(".")
-            full = ".".join(filter(None, [operation, *([] if after else []), *after[:1]]))
+            operation = name.split(".")[0]
+            full = name
             written = f"{dot}.{full}.{kind}"
             start = f"{where} st{dot}.{plain(kind)} [%q1], %a;"
             load = f"ld{dot}.{plain(kind)} %d, [%q1];"

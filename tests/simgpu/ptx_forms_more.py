@@ -1,4 +1,4 @@
-# ruff: noqa: ARG001, ARG005, ANN001 -- rules take all operands of their instruction
+# ruff: noqa: ARG005, B008, C901, E501, E731, F841 -- tables: rules take all operands of their instruction
 """Cases by tables: video, carries, packed integers, moves, the rest of the warp, and approximate functions.
 
 Bounds of approximate functions are those of the PTX manual, sections 9.7.3 (f32, f64) and 9.7.4 (f16, bf16).
@@ -71,7 +71,7 @@ def video() -> list[Case]:
             return finished(x << n if o == "vshl" else x >> n, c, d, z, t)
 
         # How wide the intermediate of a left shift by 32 is, before it saturates, the manual leaves open.
-        told = lambda a, b, c, o=op, z=sat: b < 32 or o == "vshr" or not z  # noqa: E731
+        told = lambda a, b, c, o=op, z=sat: b < 32 or o == "vshr" or not z
         made.append(make(name, words, "b32", rule, f"{name} %d, %a, %b{', %c' if add else ''};", only=told))
     for ta, word, second in product(SIGNED, ("eq", "ne", "lt", "le", "gt", "ge"), optional(*SECOND)):
         name = f"vset.{ta}.{ta}.{word}{second}"
@@ -128,10 +128,10 @@ def integers() -> list[Case]:
     for t, r in (("s32", "%t"), ("s64", "%q")):
         w = int(t[1:])
         m = (1 << w) - 1
-        two = lambda high, low, w=w, m=m: (high & m) << w | (low & m)  # noqa: E731
+        two = lambda high, low, w=w, m=m: (high & m) << w | (low & m)
         for op, sign in (("add", 1), ("sub", -1)):
             # (b:a) op (c:b): the upper half of a sum in two steps, then of one in three
-            rule = lambda a, b, c, s=sign, two=two, w=w: (two(b, a) + s * two(c, b)) >> w  # noqa: E731
+            rule = lambda a, b, c, s=sign, two=two, w=w: (two(b, a) + s * two(c, b)) >> w
             made.append(
                 make(f"{op}.cc.{t}", (t,) * 3, t, rule, f"{op}.cc.{t} {r}1, %a, %b; {op}c.{t} %d, %b, %c;")
             )
@@ -332,7 +332,7 @@ def inverse_root(a: float) -> float:
 
 def approximations() -> list[Case]:
     made = []
-    exp2 = lambda a: 0.0 if a == -math.inf else math.inf if a > 3000 else 2.0 ** max(a, -3000)  # noqa: E731
+    exp2 = lambda a: 0.0 if a == -math.inf else math.inf if a > 3000 else 2.0 ** max(a, -3000)
     # tanh.approx.f16: 2^-10.987 absolute; .bf16: 2^-8 relative. ex2.approx.f16: 2^-9.9 relative; .bf16: 2^-7.
     table: list[tuple[str, str, Callable[[float], float], float, float]] = [
         ("tanh.approx", "f16", math.tanh, 0, 2**-10.987),
@@ -345,7 +345,7 @@ def approximations() -> list[Case]:
         fmt = FORMATS[half]
         rule = rounded(fmt, function)
         if "ftz" in name:
-            rule = lambda a, r=rule, f=fmt: f.flush(r(f.flush(a)))  # noqa: E731
+            rule = lambda a, r=rule, f=fmt: f.flush(r(f.flush(a)))
         for kind in (half, half + "x2"):
             whole = (lambda a, r=rule: r(a & 0xFFFF) | r(a >> 16) << 16) if kind in PACKED else rule
             one = make(f"{name}.{kind}", (kind,), kind, whole, target="sm_90", count=1500)
@@ -358,24 +358,24 @@ def approximations() -> list[Case]:
         ("ex2.approx.ftz.f32", exp2, 2**-22), ("sqrt.approx.ftz.f32", lambda a: math.sqrt(a) if a >= 0 else math.nan, 2**-21),
         ("rsqrt.approx.ftz.f32", inverse_root, 2**-21),
     ):  # fmt: skip
-        rule = lambda a, r=rounded(F32, function): F32.flush(r(F32.flush(a)))  # noqa: E731
+        rule = lambda a, r=rounded(F32, function): F32.flush(r(F32.flush(a)))
         one = make(name, ("f32",), "f32", rule, count=1500)
         # ex2: 2 ulp or 2^-22 relative, of which the first is the wider
         one.check = near(F32, False, max(relative, 2**-22), smallest)
         made.append(one)
-    lg2 = lambda a: math.nan if a < 0 else -math.inf if a == 0 else math.log2(a)  # noqa: E731
-    circle = lambda a: a & ~F32.sign <= 0x40490FDB  # noqa: E731
+    lg2 = lambda a: math.nan if a < 0 else -math.inf if a == 0 else math.log2(a)
+    circle = lambda a: a & ~F32.sign <= 0x40490FDB
     for name, function, keep, absolute in (
         ("lg2.approx.ftz.f32", lg2, lambda _: True, 2**-22), ("sin.approx.ftz.f32", math.sin, circle, 2**-20.5),
         ("cos.approx.ftz.f32", math.cos, circle, 2**-20.5),
     ):  # fmt: skip
-        rule = lambda a, r=rounded(F32, function): F32.flush(r(F32.flush(a)))  # noqa: E731
+        rule = lambda a, r=rounded(F32, function): F32.flush(r(F32.flush(a)))
         one = make(name, ("f32",), "f32", rule, only=keep, count=1500)
         one.check = near(F32, False, 2**-22 if name.startswith("lg2") else 0, absolute)
         made.append(one)
     for name in ("div.approx.ftz.f32", "div.full.ftz.f32"):
-        moderate = lambda a, b: 0x00800000 <= b & 0x7FFFFFFF <= 0x7E800000  # noqa: E731
-        rule = lambda a, b: F32.flush(ieee.div(F32, F32.flush(a), F32.flush(b)))  # noqa: E731
+        moderate = lambda a, b: 0x00800000 <= b & 0x7FFFFFFF <= 0x7E800000
+        rule = lambda a, b: F32.flush(ieee.div(F32, F32.flush(a), F32.flush(b)))
         one = make(name, ("f32", "f32"), "f32", rule, only=moderate, count=1500)
         one.check = near(F32, False, 2**-22, smallest)
         made.append(one)

@@ -1,7 +1,7 @@
 """Every form of an instruction that the interpreter implements has a case that executes it.
 
-The interpreter prints its forms (exec-run --list-forms); the cases' PTX tells what is executed. What must come
-out is for the cases to say.
+The interpreter prints its forms (exec-run --list-forms); the PTX of the cases tells what is executed.
+What must come out is for the cases to say.
 """
 
 from __future__ import annotations
