@@ -58,6 +58,11 @@ test-asan: ready ## The native fuzzers and a part of the tests under address and
 	@scripts/setup.sh compiler
 	@$(BIN)/python scripts/test_asan.py $(ARGS)
 
+.PHONY: soak
+soak: ready ## Random driver calls by 16 processes with kills, ten minutes, on the sanitized build
+	@scripts/setup.sh compiler
+	@$(BIN)/python scripts/test_asan.py --soak $(ARGS)
+
 .PHONY: gpu-check
 gpu-check: ## On a machine with a card: build with what is installed there, test, measure; no network
 	@python3 scripts/gpu_check.py $(ARGS)

@@ -1,4 +1,4 @@
-"""Builds with g++ under address and undefined-behaviour sanitizers; runs fuzzers and marked tests.
+"""Builds with g++ under address and undefined-behaviour sanitizers; runs fuzzers and marked tests, or soaks.
 
 The sanitizers' runtime must be the first library of a process, so Python preloads it. A leak is no fault
 here: a driver's library keeps its state until the process ends, and so do Python's modules.
@@ -82,14 +82,30 @@ def test() -> int:
     return subprocess.run(command, env=environment, cwd=ROOT, check=False).returncode
 
 
+def soak(seconds: float) -> int:
+    """Random driver calls by many processes on the instrumented libraries; the soak's status."""
+    environment = {
+        **os.environ,
+        **settings(),
+        "ALIQUOT_NATIVE_DIR": str(INSTALL),
+        "ALIQUOT_TEST_PRELOAD": runtime(),
+    }
+    report = ROOT / "out" / "soak.json"
+    command = [sys.executable, "-m", "tests.soak.soak", "--seconds", str(seconds), "--json", str(report)]
+    return subprocess.run(command, env=environment, cwd=ROOT, check=False).returncode
+
+
 def main() -> int:
-    """Builds, fuzzes, tests; 0 where nothing was found."""
+    """Builds, fuzzes, tests (or soaks); 0 where nothing was found."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=int, default=20, help="for each fuzzer (default: %(default)s)")
+    parser.add_argument("--soak", nargs="?", const=600.0, type=float, metavar="SECONDS", help="only soak")
     options = parser.parse_args()
     build()
+    if options.soak:
+        return soak(options.soak)
     return 1 if fuzz(options.seconds) + test() else 0
 
 

@@ -121,6 +121,8 @@ class Soak:
             "ALIQUOT_SIMGPU_THREADS": "2",
             "ALIQUOT_LOG": "error",
             "PYTHONPATH": str(ROOT),
+            # A sanitizer's runtime must come first in a process; the soak itself needs none.
+            "LD_PRELOAD": os.environ.get("ALIQUOT_TEST_PRELOAD", ""),
         }
 
     def run(self) -> Outcome:
@@ -202,7 +204,9 @@ class Soak:
     def _account(self) -> None:
         tool = [str(native.program("aliquot-simgpu")), "show", "--json"]
         shown: dict[str, Any] = json.loads(
-            subprocess.run(tool, env=self.env, capture_output=True, text=True, check=True).stdout
+            subprocess.run(
+                tool, env={**self.env, "LD_PRELOAD": ""}, capture_output=True, text=True, check=True
+            ).stdout
         )
         self.outcome.bytes_left = sum(card["vram_used_bytes"] for card in shown["cards"])
         self.outcome.processes_left = len(shown["processes"])

@@ -62,6 +62,7 @@ _TAKES_UNIFIED_MEMORY = {
 }
 _MAKES_UNIFIED_MEMORY = {
     "cuMemAllocManaged",
+    "cuMemGetAddressRange",
     "cuMemHostGetDevicePointer",
     "cuModuleGetGlobal",
     "cuLibraryGetManaged",
