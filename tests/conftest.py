@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,10 @@ from aliquot import native
 
 ROOT = Path(__file__).resolve().parents[1]
 _OURS = ("ALIQUOT_SIMGPU", "ALIQUOT_SLICE", "CUDA_VISIBLE_DEVICES", "CUPY_", "NUMBA_")
+
+# Who starts us in the background may have us ignore these; programs that tests interrupt would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

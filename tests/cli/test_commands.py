@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -33,10 +34,8 @@ def test_every_command_has_help(aliquot: Run, command: str) -> None:
 
 
 def test_shell_completion_is_offered(aliquot: Run) -> None:
-    assert (
-        "_ALIQUOT_COMPLETE" in aliquot("--show-completion", "bash").stdout
-        or "complete" in aliquot("--help").stdout
-    )
+    env = {**os.environ, "_ALIQUOT_COMPLETE": "source_bash"}  # as a shell asks for its script
+    assert "complete" in aliquot(env=env).stdout
 
 
 def test_cards_can_be_set_and_are_shown(aliquot: Run) -> None:

@@ -13,11 +13,12 @@ from __future__ import annotations
 import ctypes
 import sys
 import time
+from typing import Any
 
 import numpy as np
 
 ctypes.CDLL("libcuda.so.1", ctypes.RTLD_GLOBAL)
-from cuda.bindings import driver as cu  # noqa: E402 - the simulated library has to be loaded first
+from cuda.bindings import driver as cu  # pyright: ignore[reportAttributeAccessIssue]  # noqa: E402 - the simulated library has to be loaded first
 
 PTX = b"""
 .version 7.0
@@ -58,7 +59,7 @@ def name(code: cu.CUresult) -> str:
     return code.name.removeprefix("CUDA_ERROR_").removeprefix("CUDA_")
 
 
-def check(answer: tuple) -> object:
+def check(answer: tuple) -> Any:
     if answer[0] != cu.CUresult.CUDA_SUCCESS:
         raise RuntimeError(name(answer[0]))
     return answer[1] if len(answer) == 2 else answer[1:]

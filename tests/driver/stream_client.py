@@ -5,11 +5,12 @@ from __future__ import annotations
 import ctypes
 import json
 import time
+from typing import Any
 
 import numpy as np
 
 ctypes.CDLL("libcuda.so.1", ctypes.RTLD_GLOBAL)
-from cuda.bindings import driver as cu  # noqa: E402 - the simulated library has to be loaded first
+from cuda.bindings import driver as cu  # pyright: ignore[reportAttributeAccessIssue]  # noqa: E402 - the simulated library has to be loaded first
 
 PTX = b"""
 .version 7.0
@@ -58,7 +59,7 @@ again:
 NON_BLOCKING = 1
 
 
-def check(answer: tuple) -> object:
+def check(answer: tuple) -> Any:
     assert answer[0] == cu.CUresult.CUDA_SUCCESS, answer[0]
     return answer[1] if len(answer) == 2 else answer[1:]
 

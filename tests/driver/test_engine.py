@@ -75,22 +75,24 @@ def test_elapsed_time_includes_the_neighbours_turns(start: Start) -> None:
     alone, neighbour = start(), start()
     quiet = float(alone.ask("elapsed 30"))
     assert quiet >= 30
+    alone_ms = sum(float(alone.ask("elapsed 1")) for _ in range(20)) / 20
     neighbour.send("spin 3000")
     time.sleep(0.2)
     # 30 ms of waiting go on while it is suspended; 60 ms of two in turn do not fit into 30.
     assert float(alone.ask("elapsed 30")) >= 30
     work = [float(alone.ask("elapsed 1")) for _ in range(20)]
-    assert sum(work) / len(work) > 1.5
+    assert max(work) > 1.15 * alone_ms  # at least one of them began in the neighbour's turn
 
 
 def test_short_kernels_beside_a_long_one(start: Start, tool: Tool) -> None:
     """50 ms of work in one kernel is suspended for a neighbour's kernels of some microseconds."""
     long, short = start(), start()
     since = time.monotonic_ns()
-    long.send("launch work 400000")
+    long.send("launch work 2000000")
     long.answer()
     long.send("sync")
-    short.ask("spin 200")
+    for _ in range(5):
+        short.ask("spin 200")
     long.answer()
     record = read_record(tool, since)
     mine = [interval for interval in record if interval["pid"] == long.pid]

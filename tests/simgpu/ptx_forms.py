@@ -1,3 +1,6 @@
+# pyright: reportRedeclaration=false, reportAssignmentType=false, reportCallIssue=false
+# pyright: reportOperatorIssue=false, reportArgumentType=false
+# (each row's rule has the same name)
 # ruff: noqa: ARG005, E501 -- tables: rules take all operands of their instruction
 """Cases by tables: the forms of arithmetic, comparison, conversion, memory and atomics that a pattern names.
 

@@ -1,3 +1,6 @@
+# pyright: reportRedeclaration=false, reportAssignmentType=false, reportCallIssue=false
+# pyright: reportOperatorIssue=false, reportArgumentType=false
+# (each row's rule has the same name)
 # ruff: noqa: ARG005, B008, C901, E501, E731, F841 -- tables: rules take all operands of their instruction
 """Cases by tables: video, carries, packed integers, moves, the rest of the warp, and approximate functions.
 

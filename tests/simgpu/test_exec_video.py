@@ -30,7 +30,7 @@ def clamp(value: int, width: int, signed: bool) -> int:
     return min(max(value, low), high)
 
 
-OPERATIONS: dict[str, Callable[[int, int], int]] = {
+OPERATIONS: dict[str, Callable[..., int]] = {
     "vadd": lambda a, b: a + b,
     "vsub": lambda a, b: a - b,
     "vabsdiff": lambda a, b: abs(a - b),
@@ -59,7 +59,8 @@ def test_scalar(runner: Runner, op: str, types: str, saturate: bool) -> None:
     got = run_lanes(runner, code, WORDS, len(rules))
     for row, out in zip(WORDS.tolist(), got.tolist(), strict=True):
         for (a, b, second, part), found in zip(rules, out, strict=True):
-            value = OPERATIONS[op](field(row[0], *a, signed[1]), field(row[1], *b, signed[2]))
+            x, y = field(row[0], a[0], a[1], signed[1]), field(row[1], b[0], b[1], signed[2])
+            value = OPERATIONS[op](x, y)
             if saturate:
                 value = clamp(value, part[1] if second == "merge" else 32, signed[0])
             value &= 2**32 - 1

@@ -3,6 +3,7 @@
 Types only: which values a call gets is decided in `values`.
 """
 
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import ctypes

@@ -5,6 +5,7 @@ enough, arrays are as long as their counts, text ends. What it must check itself
 freed or never were, device addresses, sizes, enumerators, flags, images.
 """
 
+# pyright: reportAttributeAccessIssue=false
 from __future__ import annotations
 
 import ctypes

@@ -137,7 +137,7 @@ CUresult check_access(Driver& driver, const Pool& pool, const CUmemAccessDesc& w
     return CUDA_ERROR_INVALID_VALUE;
   const bool own = device == &pool.device; // whose access cannot be taken away
   return own == all || (all && can_access_peer(*device, pool.device)) ? CUDA_SUCCESS
-                                                                     : CUDA_ERROR_INVALID_VALUE;
+                                                                      : CUDA_ERROR_INVALID_VALUE;
 }
 
 CUresult set_access(Driver& driver, Pool& pool, const CUmemAccessDesc* access, std::size_t count) {

@@ -32,7 +32,8 @@ enum class MemoryKind : std::uint8_t {
   Managed,    // cuMemAllocManaged
 };
 
-inline constexpr std::uint32_t kNoCard = ~std::uint32_t{0}; // memory of the host, mapped at reserved addresses
+inline constexpr std::uint32_t kNoCard =
+    ~std::uint32_t{0}; // memory of the host, mapped at reserved addresses
 
 constexpr bool on_device(MemoryKind kind) noexcept {
   return kind <= MemoryKind::Module;

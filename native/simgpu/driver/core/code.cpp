@@ -6,8 +6,8 @@
 
 #include "native/common/log.hpp"
 #include "native/simgpu/driver/core/driver.hpp"
-#include "native/simgpu/driver/core/memory_gate.hpp"
 #include "native/simgpu/driver/core/host_memory.hpp"
+#include "native/simgpu/driver/core/memory_gate.hpp"
 #include "native/simgpu/image/image.hpp"
 
 namespace aliquot::simgpu::driver {

@@ -30,15 +30,15 @@ exec::Range ContextMemory::find(std::uint64_t address) const noexcept {
     return driver.space.find(address);
   // A pool says itself which peers may touch its memory.
   const auto known = driver.allocations.find(address);
-  const bool may = known && known->pool ? (known->pool->peers.load(std::memory_order_relaxed) & bit(card_)) != 0
-                                        : (visible_cards_.load(std::memory_order_relaxed) & bit(card)) != 0;
+  const bool may = known && known->pool
+                       ? (known->pool->peers.load(std::memory_order_relaxed) & bit(card_)) != 0
+                       : (visible_cards_.load(std::memory_order_relaxed) & bit(card)) != 0;
   return may ? driver.space.find(address) : exec::Range{};
 }
 
 Context::Context(Device& device, unsigned flags_, bool primary)
     : flags(flags_), device_(device), id_(next_context_id()), primary_(primary), memory_(device.card),
-      overhead_(device, Driver::instance().machine),
-      fatals_seen_(device.last_fatal()) {
+      overhead_(device, Driver::instance().machine), fatals_seen_(device.last_fatal()) {
   // The limits of a fresh context on a card of this kind.
   limits = {{CU_LIMIT_STACK_SIZE, 1024},
             {CU_LIMIT_PRINTF_FIFO_SIZE, std::size_t{1} << 20},

@@ -96,7 +96,8 @@ class Context : public std::enable_shared_from_this<Context> {
   std::atomic<unsigned> blocking_captures{0};
   std::mutex limits_mutex;
   std::map<int, std::size_t> limits;
-  // Under the lock of the limits: charges what they cost now. False, and nothing changes, where they do not fit.
+  // Under the lock of the limits: charges what they cost now. False, and nothing changes, where they do not
+  // fit.
   bool charge_limits() noexcept;
 
  private:

@@ -154,8 +154,9 @@ CUresult Driver::add_devices() {
   for (const Visible& each : visible) {
     if (each.instance && !machine->use_instance(each.card, *each.instance))
       return CUDA_ERROR_NO_DEVICE; // destroyed meanwhile
-    auto device = std::make_unique<Device>(static_cast<int>(devices.size()), each.card,
-                                           facts_of(*machine, each), model_of(*machine, each), space, machine);
+    auto device =
+        std::make_unique<Device>(static_cast<int>(devices.size()), each.card, facts_of(*machine, each),
+                                 model_of(*machine, each), space, machine);
     device->primary.handle = contexts.insert(nullptr);
     device->default_pool = std::make_shared<Pool>(*device, space, machine, true);
     device->default_pool->handle = pools.insert(device->default_pool);
@@ -202,8 +203,8 @@ void Driver::destroy_events_of(std::uint64_t context_id) {
 }
 
 void Driver::destroy_arrays_of(std::uint64_t context_id) {
-  for (void* handle :
-       mipmapped_arrays.handles_where([=](const MipmappedArray& each) { return each.context_id == context_id; }))
+  for (void* handle : mipmapped_arrays.handles_where(
+           [=](const MipmappedArray& each) { return each.context_id == context_id; }))
     mipmapped_arrays.erase(handle);
   for (void* handle : arrays.handles_where([=](const Array& each) { return each.context_id == context_id; }))
     arrays.erase(handle);
