@@ -93,7 +93,7 @@ def kind_of(spelled: str) -> str:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_abuse(simgpu_env: dict[str, str], seed: int) -> None:
+def test_abuse(simgpu_env: dict[str, str], tmp_path: Path, seed: int) -> None:
     import json
 
     table = entry_points()
@@ -101,6 +101,7 @@ def test_abuse(simgpu_env: dict[str, str], seed: int) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(seed), json.dumps(table)],
         env={**simgpu_env, "ALIQUOT_LOG": "error"},
+        cwd=tmp_path,  # some calls take the name of a file to write
         capture_output=True,
         text=True,
         timeout=100,

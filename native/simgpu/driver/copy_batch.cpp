@@ -48,6 +48,7 @@ CUresult submit(const StreamPtr& stream, const std::vector<Copy>& copies) {
 }
 
 CUresult resolve_linear(Driver& driver, CUdeviceptr to, CUdeviceptr from, std::size_t bytes, Copy& copy) {
+  // NOLINTNEXTLINE(bugprone-invalid-enum-default-initialization) -- set below
   CUDA_MEMCPY3D what{};
   what.srcMemoryType = what.dstMemoryType = CU_MEMORYTYPE_UNIFIED;
   what.srcDevice = from;
@@ -142,6 +143,7 @@ CUresult resolve_operation(Driver& driver, const CUDA_MEMCPY3D_BATCH_OP& operati
       !attributes_are_good(operation.srcAccessOrder, operation.flags))
     return CUDA_ERROR_INVALID_VALUE;
   const std::size_t element = from > to ? from : to; // a pointer's elements are the array's
+  // NOLINTNEXTLINE(bugprone-invalid-enum-default-initialization) -- set below
   CUDA_MEMCPY3D box{};
   const BoxSide source{box.srcMemoryType, box.srcDevice, box.srcArray, box.srcXInBytes,
                        box.srcY,          box.srcZ,      box.srcPitch, box.srcHeight};

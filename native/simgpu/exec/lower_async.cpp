@@ -6,7 +6,6 @@
 namespace aliquot::simgpu::exec {
 
 using ptx::Instruction;
-using ptx::Operand;
 using ptx::OperandKind;
 using ptx::Space;
 using ptx::Type;

@@ -149,7 +149,6 @@ bool SharedMachine::usable(std::uint32_t card) const noexcept {
 }
 
 // ---- memory
-// ----------------------------------------------------------------------------------------------------
 
 // One request at a time.
 bool SharedMachine::take_vram(std::uint32_t card, std::uint64_t bytes) noexcept {
@@ -310,7 +309,6 @@ HostBudget SharedMachine::host_budget() {
 }
 
 // ---- the engines
-// -----------------------------------------------------------------------------------------------
 
 bool SharedMachine::engine_acquire(std::uint32_t card, const std::atomic<bool>& give_up) noexcept {
   return usable(card) && engines_[card]->acquire(give_up);
@@ -346,7 +344,6 @@ void SharedMachine::count_copy(std::uint32_t card, Copy direction, std::uint64_t
 }
 
 // ---- the dead
-// --------------------------------------------------------------------------------------------------
 
 void SharedMachine::reap() noexcept {
   last_reap_.store(monotonic_ns());
@@ -391,7 +388,6 @@ void SharedMachine::clear_slot(std::uint32_t slot) noexcept {
 }
 
 // ---- how cards are set
-// ------------------------------------------------------------------------------------------
 
 ComputeMode SharedMachine::compute_mode(std::uint32_t card) const noexcept {
   const std::uint64_t mode = card < cards_.size() ? region_.settings[card].compute_mode.load() : 0;
@@ -488,12 +484,14 @@ void SharedMachine::close_context(std::uint32_t card) noexcept {
     return;
   const std::lock_guard lock(contexts_mutex_);
   Place& place = places_[card];
-  if (place.contexts != 0 && --place.contexts == 0)
+  if (place.contexts == 0)
+    return;
+  --place.contexts;
+  if (place.contexts == 0)
     region_.usage[slot_][place.engine_unit].present.store(place.engine_unit % kUnitsPerCard == 0 ? 0 : 1);
 }
 
 // ---- what happened
-// ---------------------------------------------------------------------------------------------
 
 std::uint32_t SharedMachine::units() const noexcept {
   return static_cast<std::uint32_t>(cards_.size()) * kUnitsPerCard;

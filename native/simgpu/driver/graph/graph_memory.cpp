@@ -162,7 +162,10 @@ bool GraphAllocation::begin(const Context& context) {
 
 void GraphAllocation::end() noexcept {
   const std::lock_guard guard(mutex_);
-  if (uses_ != 0 && --uses_ == 0)
+  if (uses_ == 0)
+    return;
+  --uses_;
+  if (uses_ == 0)
     memory_.unmap(address, bytes);
 }
 
