@@ -10,6 +10,7 @@ import hashlib
 import shutil
 import tarfile
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -56,7 +57,8 @@ def cache(name: str) -> Path:
 def _fetch(archive: Archive) -> bytes:
     what = f"the source archive of {archive.name} {archive.version}"
     try:
-        content = _download(archive)
+        with warnings.catch_warnings(action="ignore"):  # pip's own, which tests would make errors of
+            content = _download(archive)
     except ImportError as error:
         raise SuiteError(f"{what} is fetched with pip, which is not installed here: {error}") from error
     except Exception as error:  # whatever pip and what it reaches the index with may raise

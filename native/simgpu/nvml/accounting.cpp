@@ -81,9 +81,9 @@ std::vector<unsigned int> accounted_pids(const View& view) {
 
 std::optional<Accounted> find(const View& view, unsigned int pid) {
   std::optional<Accounted> found;
-  for (Accounted& process : accounted(view))
+  for (const Accounted& process : accounted(view))
     if (static_cast<unsigned int>(process.record.pid) == pid)
-      found = std::move(process);
+      found = process;
   return found;
 }
 

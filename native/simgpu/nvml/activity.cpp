@@ -1,5 +1,6 @@
 // How busy the card and its other engines are, now and in the last seconds.
 #include <algorithm>
+#include <cmath>
 #include <ctime>
 #include <vector>
 
@@ -70,7 +71,7 @@ std::vector<Sample> samples_of(const View& view) {
   for (std::size_t window = windows; window-- > 0;) {
     const double percent = std::min(100.0, 100 * busy[window] / static_cast<double>(kSampleNs));
     samples.push_back(
-        {(newest - window * kSampleNs + offset) / 1000, static_cast<unsigned int>(percent + 0.5)});
+        {(newest - window * kSampleNs + offset) / 1000, static_cast<unsigned int>(std::lround(percent))});
   }
   return samples;
 }
