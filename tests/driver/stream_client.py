@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import time
-from typing import Any
 
-import numpy as np
+from simulated import NAP, WORK, Card, check, cu
 
-ctypes.CDLL("libcuda.so.1", ctypes.RTLD_GLOBAL)
-from cuda.bindings import driver as cu  # pyright: ignore[reportAttributeAccessIssue]  # noqa: E402 - the simulated library has to be loaded first
-
-PTX = b"""
-.version 7.0
-.target sm_70
-.address_size 64
+FLAGS = """
 .visible .entry await_flag(.param .u64 flag) {
   .reg .u64 %rd<3>; .reg .u32 %r<3>; .reg .pred %p;
   ld.param.u64 %rd1, [flag];
@@ -32,50 +24,17 @@ again:
   st.volatile.global.u32 [%rd1], %r1;
   ret;
 }
-.visible .entry work(.param .u64 rounds) {
-  .reg .u64 %rd<5>; .reg .pred %p;
-  ld.param.u64 %rd1, [rounds];
-  mov.u64 %rd2, 0;
-again:
-  add.u64 %rd2, %rd2, 1;
-  setp.lt.u64 %p, %rd2, %rd1;
-  @%p bra again;
-  ret;
-}
-.visible .entry nap(.param .u64 ns) {
-  .reg .u64 %rd<5>; .reg .pred %p;
-  ld.param.u64 %rd1, [ns];
-  mov.u64 %rd2, %globaltimer;
-  add.u64 %rd1, %rd1, %rd2;
-again:
-  nanosleep.u32 20000;
-  mov.u64 %rd3, %globaltimer;
-  setp.lt.u64 %p, %rd3, %rd1;
-  @%p bra again;
-  ret;
-}
-\0"""
+"""
 
 NON_BLOCKING = 1
 
 
-def check(answer: tuple) -> Any:
-    assert answer[0] == cu.CUresult.CUDA_SUCCESS, answer[0]
-    return answer[1] if len(answer) == 2 else answer[1:]
-
-
-class Card:
+class Streams(Card):
     def __init__(self) -> None:
-        check(cu.cuInit(0))
-        self.context = check(cu.cuDevicePrimaryCtxRetain(0))
-        check(cu.cuCtxSetCurrent(self.context))
-        self.module = check(cu.cuModuleLoadData(PTX))
+        super().__init__(FLAGS, NAP, WORK)
 
     def launch(self, kernel: str, value: int, stream: object, blocks: int = 1) -> None:
-        function = check(cu.cuModuleGetFunction(self.module, kernel.encode()))
-        argument = np.array([value], dtype=np.uint64)
-        pointers = np.array([argument.ctypes.data], dtype=np.uint64)
-        check(cu.cuLaunchKernel(function, blocks, 1, 1, 32, 1, 1, 0, stream, pointers.ctypes.data, 0))
+        check(self.start(kernel, value, stream, blocks, threads=32))
 
     @staticmethod
     def stream(priority: int = 0) -> object:
@@ -118,7 +77,7 @@ class Card:
 
 
 def main() -> None:
-    card = Card()
+    card = Streams()
     flags = [card.flag_ms(waiter, setter) for waiter, setter in ((0, 0), (-5, 0), (0, -5))]
     high, low, running = card.priorities()
     answer = {"flags_ms": flags, "high_ms": high, "low_ms": low, "low_was_running": running}

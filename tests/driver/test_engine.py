@@ -71,17 +71,22 @@ def test_mps_clients_see_their_part_of_the_card(start: Start, tool: Tool) -> Non
     assert start().ask("sm") == "132"
 
 
-def test_elapsed_time_includes_the_neighbours_turns(start: Start) -> None:
-    alone, neighbour = start(), start()
-    quiet = float(alone.ask("elapsed 30"))
-    assert quiet >= 30
-    alone_ms = sum(float(alone.ask("elapsed 1")) for _ in range(20)) / 20
-    neighbour.send("spin 3000")
-    time.sleep(0.2)
-    # 30 ms of waiting go on while it is suspended; 60 ms of two in turn do not fit into 30.
-    assert float(alone.ask("elapsed 30")) >= 30
-    work = [float(alone.ask("elapsed 1")) for _ in range(20)]
-    assert max(work) > 1.15 * alone_ms  # at least one of them began in the neighbour's turn
+def test_elapsed_time_includes_the_neighbours_turns(start: Start, tool: Tool) -> None:
+    one, neighbour = start(), start()
+    assert float(one.ask("elapsed 30")) >= 30
+    one.ask("elapsed_work 1000000")  # the first pays for what is made once
+    for _ in range(3):
+        neighbour.ask("launch work 10000000")
+    assert float(one.ask("elapsed 30")) >= 30  # waiting goes on while it is suspended
+    since = time.monotonic_ns()
+    elapsed_ms = float(one.ask("elapsed_work 5000000"))
+    record = read_record(tool, since)
+    mine = [interval for interval in record if interval["pid"] == one.pid]
+    first, last = mine[0]["start_ns"], mine[-1]["end_ns"]
+    busy = busy_ms([each for each in record if first <= each["start_ns"] and each["end_ns"] <= last])
+    assert busy[neighbour.pid] >= 0.5 * busy[one.pid]
+    # From its first turn to its last, less what the events' own work of the first turn took.
+    assert 0.9 * sum(busy.values()) <= elapsed_ms <= 1.1 * (last - first) / 1e6, busy
 
 
 def test_short_kernels_beside_a_long_one(start: Start, tool: Tool) -> None:
