@@ -117,20 +117,30 @@ class Buffer:
 
 
 class Pool:
-    """What calls have produced: handles and addresses by type, the freed ones among them."""
+    """What calls have produced: handles and addresses by type, the freed ones among them.
 
-    def __init__(self, shared: Path) -> None:
+    Calls are given the latest of a type. Where all are kept, each can be given back, however old it is.
+    """
+
+    def __init__(self, shared: Path, keep_all: bool = False) -> None:
         self._values: dict[str, deque[Any]] = defaultdict(lambda: deque(maxlen=24))
-        self._shared = shared
+        self._made: dict[str, dict[Any, None]] = defaultdict(dict)
+        self._shared, self._keep_all = shared, keep_all
 
     def add(self, kind: str, value: Any) -> None:
         self._values[kind].append(value)
+        if self._keep_all:
+            self._made[kind][value] = None
 
     def all(self, kind: str) -> list[Any]:
+        return list(self._made[kind] if self._keep_all else self._values[kind])
+
+    def latest(self, kind: str) -> list[Any]:
         return list(self._values[kind])
 
     def forget(self) -> None:
         self._values.clear()
+        self._made.clear()
 
     def pick(self, rng: random.Random, kind: str) -> Any:
         values = self._values[kind]
@@ -191,9 +201,14 @@ class Arguments:
 
     def harvest(self, call: Call, arguments: list[Any]) -> None:
         """Remembers what a call that succeeded wrote."""
+        if call.base == "cuMemMap":
+            self._pool.add("mapped", (arguments[0], arguments[1]))
         for param, argument in zip(call.params, arguments, strict=True):
             if param.dir in ("out", "inout") and param.is_pointer and argument:
                 self._keep(call, param, argument)
+        if call.base == "cuMemAddressReserve":
+            start = ctypes.c_uint64.from_address(arguments[0]).value
+            self._pool.add("reserved", (start, arguments[1]))
 
     # -- parameters
 
@@ -412,7 +427,7 @@ class Arguments:
         return ("CUmemGenericAllocationHandle", "CUtexObject", "CUsurfObject", "CUgraphConditionalHandle")
 
     def _keep_descriptor(self, descriptor: int) -> None:
-        known = self._pool.all("fd")
+        known = self._pool.latest("fd")
         if len(known) >= 20:
             close_quietly(known[0])
         self._pool.add("fd", descriptor)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import ctypes
+import gc
 import mmap
 import os
 import random
@@ -60,7 +61,8 @@ WEIGHTS = collections.defaultdict(
         "cuStreamSynchronize": 2.0,
     },
 )
-# How each kind of thing is given back; in this order, so that users go before what they use.
+# How each kind of thing is given back; in this order, so that users go before what they use. A pair is an
+# address with its size.
 DESTROYERS = (
     ("CUgraphExec", "cuGraphExecDestroy"),
     ("CUgraph", "cuGraphDestroy"),
@@ -77,9 +79,12 @@ DESTROYERS = (
     ("CUlinkState", "cuLinkDestroy"),
     ("CUmodule", "cuModuleUnload"),
     ("CUlibrary", "cuLibraryUnload"),
+    ("mapped", "cuMemUnmap"),
     ("CUmemGenericAllocationHandle", "cuMemRelease"),
+    ("reserved", "cuMemAddressFree"),
     ("CUcontext", "cuCtxDestroy_v2"),
 )
+_COUNTED = ("cuIpcCloseMemHandle", "cuMemRelease")  # a handle may have been taken more than once
 
 
 class Board:
@@ -97,11 +102,11 @@ class Board:
 class Worker:
     """The library, what was made with it, and the threads that call it."""
 
-    def __init__(self, library: str, folder: Path, seed: int, threads: int) -> None:
+    def __init__(self, library: str, folder: Path, seed: int, threads: int, steady: bool = False) -> None:
         self.api = DriverApi()
         self.library = ctypes.CDLL(library)
         self.folder, self.seed = folder, seed
-        self.pool = Pool(folder)
+        self.pool = Pool(folder, keep_all=steady)
         self.calls = self.api.calls
         self.functions = [self._function(call) for call in self.calls]
         self.board = Board(folder / f"board-{os.getpid()}", threads)
@@ -127,12 +132,7 @@ class Worker:
 
     def start_over(self) -> None:
         """A primary context that works, made current."""
-        for device in (0, 1):
-            self.plain("cuDevicePrimaryCtxReset_v2", device)
-        context = ctypes.c_void_p()
-        if self.plain("cuDevicePrimaryCtxRetain", ctypes.addressof(context), self.seed % 2) == 0:
-            self.plain("cuCtxSetCurrent", context)
-            self.pool.add("CUcontext", context.value)
+        if self._use_fresh_context():
             self._load_code()
             self._make_zero_word()
 
@@ -196,17 +196,40 @@ class Worker:
         popped = ctypes.c_void_p()
         while self.plain("cuCtxPopCurrent_v2", ctypes.addressof(popped)) == 0 and popped.value:
             self.pool.add("CUcontext", popped.value)
+        self._use_fresh_context()
         for kind, symbol in DESTROYERS:
             for value in self.pool.all(kind):
-                self.plain(symbol, *((value, 1) if symbol == "cuUserObjectRelease" else (value,)))
+                self._give_back(symbol, value)
         for descriptor in self.pool.all("fd"):
             close_quietly(descriptor)
         for device in (0, 1):
             self.plain("cuDevicePrimaryCtxReset_v2", device)
         self.pool.forget()
 
+    def _use_fresh_context(self) -> bool:
+        """Makes a primary context without errors current; memory of pools, too, can be freed in it."""
+        for device in (0, 1):
+            self.plain("cuDevicePrimaryCtxReset_v2", device)
+        context = ctypes.c_void_p()
+        if self.plain("cuDevicePrimaryCtxRetain", ctypes.addressof(context), self.seed % 2) == 0:
+            self.pool.add("CUcontext", context.value)
+        return bool(context.value) and self.plain("cuCtxSetCurrent", context) == 0
+
+    def _give_back(self, symbol: str, value: Any) -> None:
+        """One thing, with all references to it that are ours."""
+        if symbol == "cuUserObjectRelease":
+            for bit in reversed(range(31)):
+                while self.plain(symbol, value, 1 << bit) == 0:
+                    pass
+        elif symbol in _COUNTED:
+            while self.plain(symbol, value) == 0:
+                pass
+        else:
+            self.plain(symbol, *(value if isinstance(value, tuple) else (value,)))
+
     def note_memory(self) -> None:
-        """Appends how much is allocated on the heap now, in bytes."""
+        """Appends how much is allocated on the heap now, in bytes; what Python would free is freed before."""
+        gc.collect()
         with (self.folder / f"heap-{os.getpid()}").open("a") as file:
             file.write(f"{sum(row[0] for row in self.board.rows)} {heap_bytes()}\n")
 
@@ -256,7 +279,7 @@ def freely(worker: Worker, threads: int) -> None:
 
 def main() -> int:
     library, folder, seed, threads, steady = sys.argv[1:6]
-    worker = Worker(library, Path(folder), int(seed), int(threads))
+    worker = Worker(library, Path(folder), int(seed), int(threads), steady == "steady")
     signal.signal(signal.SIGTERM, lambda *_: worker.stopping.set())
     if (status := worker.plain("cuInit", 0)) != 0:
         print(f"cuInit: {status}", file=sys.stderr)

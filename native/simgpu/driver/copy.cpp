@@ -25,10 +25,14 @@ CUresult capture_copy(Stream& stream, Side to, Side from, std::size_t bytes) {
   CUDA_MEMCPY3D what{};
   what.srcMemoryType = type_of(from.role);
   what.dstMemoryType = type_of(to.role);
-  (from.role == Role::Host ? reinterpret_cast<std::uint64_t&>(what.srcHost)
-                           : reinterpret_cast<std::uint64_t&>(what.srcDevice)) = from.address;
-  (to.role == Role::Host ? reinterpret_cast<std::uint64_t&>(what.dstHost)
-                         : reinterpret_cast<std::uint64_t&>(what.dstDevice)) = to.address;
+  if (from.role == Role::Host)
+    what.srcHost = reinterpret_cast<const void*>(from.address);
+  else
+    what.srcDevice = from.address;
+  if (to.role == Role::Host)
+    what.dstHost = reinterpret_cast<void*>(to.address);
+  else
+    what.dstDevice = to.address;
   what.WidthInBytes = bytes;
   what.Height = what.Depth = 1;
   return capture_box(stream, what);
