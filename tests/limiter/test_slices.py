@@ -86,7 +86,7 @@ def test_files_are_as_open_as_they_must_be(slice_home: Path) -> None:
     made = Slice.create(vram_bytes=1, home=slice_home)
     made.set_vram_limit(2)
     modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in made.path.iterdir()}
-    assert modes == {"limits": 0o444, "account": 0o600}
+    assert modes == {"limits": 0o444, "grant": 0o444, "account": 0o600}
     assert stat.S_IMODE(made.path.stat().st_mode) == 0o711
 
 
@@ -102,7 +102,7 @@ def test_a_home_that_others_may_write_to_is_refused(slice_home: Path, tmp_path: 
 
 def test_a_link_in_place_of_a_file_is_not_followed(slice_home: Path) -> None:
     made = Slice.create(vram_bytes=1, home=slice_home)
-    for name in ("limits", "account"):
+    for name in ("limits", "account", "grant"):
         other = made.path / f"{name}.moved"
         (made.path / name).rename(other)
         (made.path / name).symlink_to(other)
@@ -113,7 +113,7 @@ def test_a_link_in_place_of_a_file_is_not_followed(slice_home: Path) -> None:
     made.usage()
 
 
-@pytest.mark.parametrize("name", ["limits", "account"])
+@pytest.mark.parametrize("name", ["limits", "account", "grant"])
 def test_damage_is_noticed(slice_home: Path, name: str) -> None:
     made = Slice.create(vram_bytes=1, home=slice_home)
     file = made.path / name

@@ -1,4 +1,5 @@
-"""Facts about accelerators: what a model can do, how much it holds, how it can be partitioned.
+"""Facts about accelerators (what a model can do, how much it holds, how it can be partitioned) and the levels
+of service.
 
 Data only, from vendors' documents: the files in `data/` name the document of each group of figures. No
 discovery and no decisions live here. The simulated GPU's table of cards is generated from the same files.
@@ -16,6 +17,7 @@ from aliquot.catalog.models import (
     Model,
     Vendor,
 )
+from aliquot.catalog.qos import default_qos_level, qos_level, qos_levels
 
 __all__ = [
     "CATALOG_DIRECTORY",
@@ -31,4 +33,7 @@ __all__ = [
     "by_key",
     "by_product_name",
     "catalog",
+    "default_qos_level",
+    "qos_level",
+    "qos_levels",
 ]

@@ -13,19 +13,23 @@ import re
 import secrets
 import shutil
 import stat
+import time
 import uuid as uuids
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from aliquot.catalog import default_qos_level
 from aliquot.errors import InvalidValueError
-from aliquot.limits import records
+from aliquot.limits import accounts, records
 from aliquot.limits.errors import SliceAccessError, SliceDamagedError, SliceExistsError, SliceNotFoundError
 from aliquot.limits.layout import load
 from aliquot.limits.usage import DeviceLimit, SliceUsage
+from aliquot.model import UNSTATED, WHOLE_CARD, Ppm, QosLevel
 
 _LIMITS_FILE = "limits"
 _ACCOUNT_FILE = "account"
+_GRANT_FILE = "grant"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _MAXIMUM_VRAM = 2**48 - 1
 
@@ -52,6 +56,9 @@ class Slice:
         *,
         vram_bytes: int,
         device: int | str = 0,
+        compute: Ppm = UNSTATED,
+        compute_limit: Ppm = UNSTATED,
+        qos: QosLevel | None = None,
         driver: Path | None = None,
         nvml: Path | None = None,
         name: str = "",
@@ -61,7 +68,9 @@ class Slice:
     ) -> Slice:
         """Makes a slice of one device.
 
-        `device` is a UUID (`GPU-...`) or the card's number on this machine. `driver` and `nvml` are the
+        `device` is a UUID (`GPU-...`) or the card's number on this machine. `compute` is the part of the card
+        that is guaranteed while others want it, `compute_limit` the most that it gets (0: none asked for, and
+        no ceiling), `qos` its level of service (by default the catalogue's). `driver` and `nvml` are the
         libcuda.so.1 and libnvidia-ml.so.1 that its programs reach; without them the limiter searches as the
         loader would. `tenant_uid` is the user whose programs account in it, if that is another one (needs
         root). `allow_unlisted` lets programs have driver functions that are newer than the limiter, and
@@ -70,9 +79,15 @@ class Slice:
         Raises `InvalidValueError`, `SliceExistsError` for a name in use, `SliceAccessError` for an unsafe
         `home`.
         """
-        limit = DeviceLimit(vram_bytes=vram_bytes, device=device)
+        limit = DeviceLimit(
+            vram_bytes=vram_bytes,
+            device=device,
+            compute_request_ppm=compute,
+            compute_limit_ppm=compute_limit,
+        )
         return cls.create_on(
             [limit],
+            qos=qos,
             driver=driver,
             nvml=nvml,
             name=name,
@@ -86,6 +101,7 @@ class Slice:
         cls,
         limits: Sequence[DeviceLimit],
         *,
+        qos: QosLevel | None = None,
         driver: Path | None = None,
         nvml: Path | None = None,
         name: str = "",
@@ -98,7 +114,12 @@ class Slice:
         _check_name(name)
         _check_limits(limits)
         content = records.new_limits(
-            limits, name=name, driver=driver, nvml=nvml, allow_unlisted=allow_unlisted
+            limits,
+            name=name,
+            driver=driver,
+            nvml=nvml,
+            qos=qos or default_qos_level(),
+            allow_unlisted=allow_unlisted,
         )
         home = _safe_home(home or default_home())
         path = home / name
@@ -138,7 +159,11 @@ class Slice:
 
     def limits(self) -> tuple[DeviceLimit, ...]:
         """What it may use, for each device. Raises `SliceNotFoundError` or `SliceDamagedError`."""
-        return records.read_limits(self._read(_LIMITS_FILE, load().structures["Limits"].size))
+        return records.read_limits(self._read_limits())
+
+    def qos(self) -> QosLevel:
+        """Its level of service. Raises `SliceNotFoundError` or `SliceDamagedError`."""
+        return records.read_qos(self._read_limits())
 
     def set_vram_limit(self, vram_bytes: int, *, index: int = 0) -> None:
         """Changes a device's limit while programs run; it is in force for the next allocation.
@@ -147,15 +172,28 @@ class Slice:
         Raises `InvalidValueError`, and `SliceAccessError` where the slice belongs to somebody else.
         """
         _check_vram(vram_bytes)
-        if not 0 <= index < len(self.limits()):
-            raise InvalidValueError(f"the slice {self.name} has no device {index}")
+        self._change_device(index, {"vram_bytes": vram_bytes})
+
+    def set_compute(self, request: Ppm, limit: Ppm = UNSTATED, *, index: int = 0) -> None:
+        """Changes the guaranteed part of a device's compute and the ceiling (0: none) while programs run.
+
+        The arbiter takes it up within 200 ms. Raises `InvalidValueError`, and `SliceAccessError` where the
+        slice belongs to somebody else.
+        """
+        _check_compute(request, limit)
+        self._change_device(index, {"compute_request_ppm": request, "compute_limit_ppm": limit})
+
+    def set_qos(self, qos: QosLevel) -> None:
+        """Changes the level of service while programs run; otherwise as `set_compute`."""
         with self._writable_limits() as words:
-            records.write_vram_limit(words, index, vram_bytes)
+            records.write_qos(words, qos)
 
     def usage(self) -> SliceUsage:
         """What it uses now. Processes that are gone are not counted, whether or not they said good-bye."""
-        account = self._read(_ACCOUNT_FILE, load().structures["Account"].size)
-        return records.read_usage(account, self.limits())
+        structures = load().structures
+        account = self._read(_ACCOUNT_FILE, structures["Account"].size)
+        grant = self._read(_GRANT_FILE, structures["Grant"].size)
+        return accounts.read_usage(account, grant, self.limits(), now_ns=time.monotonic_ns())
 
     def remove(self) -> None:
         """Removes it. Programs that still run on it keep its last limits; new ones cannot join."""
@@ -174,6 +212,15 @@ class Slice:
 
     def __repr__(self) -> str:
         return f"Slice({str(self.path)!r})"
+
+    def _read_limits(self) -> bytes:
+        return self._read(_LIMITS_FILE, load().structures["Limits"].size)
+
+    def _change_device(self, index: int, changes: Mapping[str, int]) -> None:
+        if not 0 <= index < len(self.limits()):
+            raise InvalidValueError(f"the slice {self.name} has no device {index}")
+        with self._writable_limits() as words:
+            records.write_device(words, index, changes)
 
     def _read(self, file: str, size: int) -> bytes:
         try:
@@ -248,7 +295,8 @@ def _write_folder(folder: Path, limits: bytes, tenant_uid: int | None) -> None:
     folder.mkdir(mode=0o711)
     folder.chmod(0o711)
     _write_file(folder / _LIMITS_FILE, limits, 0o444)
-    _write_file(folder / _ACCOUNT_FILE, records.new_account(), 0o600)
+    _write_file(folder / _GRANT_FILE, accounts.new_grant(), 0o444)
+    _write_file(folder / _ACCOUNT_FILE, accounts.new_account(), 0o600)
     if tenant_uid is not None and tenant_uid != os.getuid():
         os.chown(folder / _ACCOUNT_FILE, tenant_uid, -1)
 
@@ -276,6 +324,7 @@ def _check_limits(limits: Sequence[DeviceLimit]) -> None:
         raise InvalidValueError(f"a slice has 1 to {most} devices, not {len(limits)}")
     for limit in limits:
         _check_vram(limit.vram_bytes)
+        _check_compute(limit.compute_request_ppm, limit.compute_limit_ppm)
     if len({_identity(limit.device) for limit in limits}) != len(limits):
         raise InvalidValueError("a device is named twice")
 
@@ -283,6 +332,13 @@ def _check_limits(limits: Sequence[DeviceLimit]) -> None:
 def _check_vram(vram_bytes: int) -> None:
     if not 0 <= vram_bytes <= _MAXIMUM_VRAM:
         raise InvalidValueError(f"a limit is 0 to {_MAXIMUM_VRAM} bytes, not {vram_bytes}")
+
+
+def _check_compute(request: int, limit: int) -> None:
+    if not 0 <= request <= WHOLE_CARD or not 0 <= limit <= WHOLE_CARD:
+        raise InvalidValueError(f"a part of a card is 0 to {WHOLE_CARD} millionths, not {request} or {limit}")
+    if 0 < limit < request:
+        raise InvalidValueError(f"a ceiling of {limit} ppm is below the {request} ppm that are guaranteed")
 
 
 def _identity(device: int | str) -> int | uuids.UUID:

@@ -1,10 +1,35 @@
-"""Data: quantities, devices, shares. Purely data: no I/O, no clocks, no environment.
+"""Data: quantities, devices, shares, levels of service. Purely data: no I/O, no clocks, no environment.
 
 Everything above may import this package; it imports nothing of Aliquot but `aliquot.errors`.
 """
 
 from aliquot.model.devices import Device, DeviceKind
-from aliquot.model.quantities import Bytes, format_bytes, format_duration, parse_bytes
+from aliquot.model.qos import QosLevel
+from aliquot.model.quantities import (
+    UNSTATED,
+    WHOLE_CARD,
+    Bytes,
+    Ppm,
+    format_bytes,
+    format_duration,
+    format_percent,
+    parse_bytes,
+    percent,
+)
 from aliquot.model.shares import Share
 
-__all__ = ["Bytes", "Device", "DeviceKind", "Share", "format_bytes", "format_duration", "parse_bytes"]
+__all__ = [
+    "UNSTATED",
+    "WHOLE_CARD",
+    "Bytes",
+    "Device",
+    "DeviceKind",
+    "Ppm",
+    "QosLevel",
+    "Share",
+    "format_bytes",
+    "format_duration",
+    "format_percent",
+    "parse_bytes",
+    "percent",
+]

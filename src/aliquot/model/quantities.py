@@ -15,6 +15,13 @@ from aliquot.errors import InvalidValueError
 Bytes = NewType("Bytes", int)
 """A size in bytes, never negative."""
 
+Ppm = NewType("Ppm", int)
+"""A part of one card's compute, in millionths of the whole card: `WHOLE_CARD` is all of it."""
+
+WHOLE_CARD: Final = Ppm(1_000_000)
+UNSTATED: Final = Ppm(0)
+"""No part was asked for; as a ceiling, there is none."""
+
 MAXIMUM_BYTES: Final = 2**63 - 1
 """The largest size that fits the driver's signed 64-bit fields."""
 
@@ -55,6 +62,18 @@ def format_bytes(size: int) -> str:
         if abs(value) < 999.5 or unit == "EiB":
             return f"{_three_digits(value)} {unit}"
     raise AssertionError("unreachable: the last unit ends the loop")
+
+
+def percent(value: float) -> Ppm:
+    """A part of a card from percent: `percent(30)`. Raises `InvalidValueError` outside of 0 to 100."""
+    if not 0 <= value <= 100:
+        raise InvalidValueError(f"{value} percent is not a part of a card", hint="a part is 0 to 100 percent")
+    return Ppm(round(value * WHOLE_CARD / 100))
+
+
+def format_percent(part: int) -> str:
+    """A part of a card for people: `30%`, `12.5%`, `0.25%`."""
+    return f"{part * 100 / WHOLE_CARD:.2f}".rstrip("0").rstrip(".") + "%"
 
 
 def format_duration(nanoseconds: int) -> str:
