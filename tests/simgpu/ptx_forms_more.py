@@ -73,9 +73,9 @@ def video() -> list[Case]:
             x = number(a, s)
             return finished(x << n if o == "vshl" else x >> n, c, d, z, t)
 
-        # How wide the intermediate of a left shift by 32 is, before it saturates, the manual leaves open.
-        told = lambda a, b, c, o=op, z=sat: b < 32 or o == "vshr" or not z
-        made.append(make(name, words, "b32", rule, f"{name} %d, %a, %b{', %c' if add else ''};", only=told))
+        # A left shift by up to 32 drops no bits before it saturates: the pseudo-code of 9.7.18.1.2 clamps
+        # ta << tb as a number. (9.7.18.1 calls the intermediate 34 bits wide, which ta << tb is not.)
+        made.append(make(name, words, "b32", rule, f"{name} %d, %a, %b{', %c' if add else ''};"))
     for ta, word, second in product(SIGNED, ("eq", "ne", "lt", "le", "gt", "ge"), optional(*SECOND)):
         name = f"vset.{ta}.{ta}.{word}{second}"
 

@@ -277,7 +277,7 @@ ALIQUOT_INLINE V<f32> sine_approx(V<f32> angle, s64 quadrant) {
   V<s64> quarter = (V<s64>)shifted + quadrant;
   V<f64> r = x - turns * 1.5707963267948966, square = r * r;
   V<f64> sine = ((square * (1.0 / 362880) - 1.0 / 5040) * square + 1.0 / 120) * square - 1.0 / 6;
-  sine = (sine * square) * r + r;
+  sine = (sine * square + 1.0) * r; // keeps the sign of -0
   V<f64> cosine = ((square * (1.0 / 40320) - 1.0 / 720) * square + 1.0 / 24) * square - 0.5;
   cosine = cosine * square + 1.0;
   V<f64> value = select<f64>((VMask<f64>)((quarter & 1) != 0), cosine, sine);
@@ -285,6 +285,13 @@ ALIQUOT_INLINE V<f32> sine_approx(V<f32> angle, s64 quadrant) {
   V<f64> one = splat<f64>(1);
   value = select<f64>((VMask<f64>)(value > one), one, select<f64>((VMask<f64>)(value < -one), -one, value));
   return convert<f32, f64>(value);
+}
+
+// a / b as a * (1 / b): of divisors above 2^126 the reciprocal is taken for a zero (PTX ISA 9.7.3.8).
+ALIQUOT_INLINE V<f32> divide_approx(V<f32> a, V<f32> b) {
+  V<f32> size = magnitude<f32>(b), zero = (V<f32>)(pattern<f32>(b) & 0x80000000u);
+  VMask<f32> far = (VMask<f32>)((size > 0x1p126f) & (size < from_pattern(0x7F800000u)));
+  return select<f32>(far, a * zero, a / b);
 }
 
 // tanh within the relative 2^-11 asked for.

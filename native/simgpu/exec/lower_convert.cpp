@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <string>
 
-#include "native/simgpu/exec/lower.hpp"
+#include "native/simgpu/exec/lower_types.hpp"
 #include "native/simgpu/exec/numbers.hpp"
 
 namespace aliquot::simgpu::exec {
@@ -14,21 +14,8 @@ using ptx::Type;
 
 namespace {
 
-bool is_float(Type type) {
-  return type >= Type::F16 && type <= Type::F64;
-}
-bool is_signed(Type type) {
-  return type >= Type::S8 && type <= Type::S64;
-}
 std::uint32_t bits_of(Type type) {
   return ptx::size_of(type) * 8;
-}
-std::string sign_name(Type type) {
-  return (is_signed(type) ? "s" : "u") + std::to_string(bits_of(type));
-}
-
-std::uint64_t rounding_number(std::string_view round) {
-  return round == "rz" ? 1 : round == "rm" ? 2 : round == "rp" ? 3 : 0;
 }
 
 // The immediate of "encode" (ops_small.cpp).

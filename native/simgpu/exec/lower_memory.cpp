@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <string>
 
-#include "native/simgpu/exec/lower.hpp"
+#include "native/simgpu/exec/lower_types.hpp"
 
 namespace aliquot::simgpu::exec {
 
@@ -13,10 +13,6 @@ using ptx::Space;
 using ptx::Type;
 
 namespace {
-
-bool is_signed(Type type) {
-  return type >= Type::S8 && type <= Type::S64;
-}
 
 std::uint64_t window_of(Space space) {
   return space == Space::Shared  ? kSharedWindow

@@ -73,6 +73,8 @@ const Entry kDirected[] = {
       ROW3("fma" suffix, f32, f32, f32, f32,                                                                 \
            flushed<ftz>(fused<f32>(flushed<ftz>(a), flushed<ftz>(b), flushed<ftz>(c)))),                     \
       ROW2("div" suffix, f32, f32, f32, flushed<ftz>(flushed<ftz>(a) / flushed<ftz>(b))),                    \
+      ROW2("div.approx" suffix, f32, f32, f32,                                                               \
+           flushed<ftz>(divide_approx(flushed<ftz>(a), flushed<ftz>(b)))),                                   \
       ROW1("rcp" suffix, f32, f32, flushed<ftz>(1.f / flushed<ftz>(a))),                                     \
       ROW1("sqrt" suffix, f32, f32, flushed<ftz>(square_root<f32>(flushed<ftz>(a)))),                        \
       ROW1("rsqrt" suffix, f32, f32, flushed<ftz>(1.f / square_root<f32>(flushed<ftz>(a)))),                 \

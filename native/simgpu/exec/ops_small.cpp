@@ -54,7 +54,22 @@ ALIQUOT_INLINE u16 extreme_short(u16 a, u16 b, u64 imm, bool brain) {
   return brain ? u16(to_pattern(value) >> 16) : float_to_half(value);
 }
 
+// {rcp,rsqrt}.approx.ftz.f64 work on upper words, 20 bits of fraction (PTX ISA 9.7.3.14 and 9.7.3.17); a NaN
+// has one pattern.
+ALIQUOT_INLINE f64 gross_double(u64 bits) {
+  bits &= 0xFFFFFFFF00000000u;
+  return __builtin_bit_cast(f64, (bits & kInfinity<f64>) == 0 ? bits & kSign<f64> : bits);
+}
+ALIQUOT_INLINE f64 gross_reciprocal(f64 a, bool root) {
+  f64 x = gross_double(__builtin_bit_cast(u64, a));
+  f64 value = 1.0 / (root ? __builtin_sqrt(x) : x);
+  if (value != value)
+    return __builtin_bit_cast(f64, u64(0x7FFFFFFF00000000u));
+  return gross_double(__builtin_bit_cast(u64, value) + 0x80000000u);
+}
+
 const Entry kFormats[] = {
+    EACH1("gross.f64", f64, f64, gross_reciprocal(a, imm != 0)),
     EACH1("encode.f64", u32, f64, encode_as(imm, a)),
     EACH1("encode.f32", u32, f32, encode_as(imm, f64(a))),
     EACH1("encode.h.f64", u16, f64, encode_as(imm, a)),

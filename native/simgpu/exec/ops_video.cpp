@@ -39,6 +39,15 @@ ALIQUOT_INLINE bool compared(u32 how, s64 a, s64 b) {
   }
 }
 
+// a * 2^amount, for amounts up to 32. What has more bits than the result goes far beyond it, its lowest 32
+// bits being zeros: saturation sees that it does not fit (PTX ISA 9.7.18.1.2 drops no bits before it clamps).
+s64 shifted_left(s64 a, u64 amount) {
+  constexpr s64 far = s64(1) << 62;
+  if (amount < 32)
+    return s64(u64(a) << amount);
+  return a == 0 ? 0 : a > 0 ? far : -far;
+}
+
 s64 operate(const VideoForm& form, s64 a, s64 b, u32 bits) {
   switch (Video(form.what)) {
   case Video::Add:
@@ -59,7 +68,7 @@ s64 operate(const VideoForm& form, s64 a, s64 b, u32 bits) {
   case Video::ShiftRight: {
     u64 amount = form.wrap ? u64(b) & (bits - 1) : u64(b) > bits ? bits : u64(b);
     if (Video(form.what) == Video::ShiftLeft)
-      return amount == bits ? 0 : s64(u64(a) << amount);
+      return shifted_left(a, amount);
     return a >> amount;
   }
   case Video::MultiplyAdd:
