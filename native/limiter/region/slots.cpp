@@ -4,9 +4,9 @@
 #include <cstdio>
 #include <cstring>
 #include <ctime>
-#include <fcntl.h>
 #include <unistd.h>
 
+#include "native/common/process_status.hpp"
 #include "native/limiter/region/process_identity.hpp"
 
 namespace aliquot::limiter {
@@ -34,14 +34,9 @@ std::uint64_t realtime_ns() noexcept {
 }
 
 void read_command(std::uint8_t (&to)[32]) noexcept {
-  std::memset(to, 0, sizeof to);
-  const int descriptor = ::open("/proc/self/comm", O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0)
-    return;
-  const ssize_t length = ::read(descriptor, to, sizeof to - 1);
-  ::close(descriptor);
-  if (length > 0 && to[length - 1] == '\n')
-    to[length - 1] = '\0';
+  char name[sizeof to] = {};
+  common::read_command_name(::getpid(), name);
+  std::memcpy(to, name, sizeof to);
 }
 
 // The counters go on from where the slot's last process left them; what it held does not.

@@ -120,9 +120,8 @@ SharedMachine::~SharedMachine() {
 }
 
 bool SharedMachine::attach() {
-  ProcessFacts self;
-  if (!read_process(::getpid(), self) || self.state == 0)
-    self.pid = ::getpid();
+  common::ProcessStatus self;
+  common::read_process_status(::getpid(), self);
   reap();
   const std::optional<std::uint32_t> slot =
       claim_slot(region_.slots, self, [this](std::uint32_t claimed) { clear_slot(claimed); });

@@ -58,12 +58,12 @@ std::optional<std::uint32_t> claim_identity(SlotTable& table, std::uint64_t iden
   return std::nullopt;
 }
 
-void publish_slot(SlotTable& table, std::uint32_t slot, const ProcessFacts& self,
+void publish_slot(SlotTable& table, std::uint32_t slot, const common::ProcessStatus& self,
                   std::uint64_t identity) noexcept {
   SlotTable::Detail& detail = table.detail[slot];
   detail.start_ticks.store(self.start_ticks);
-  detail.image.store(self.image);
-  read_command(self.pid, detail.command);
+  detail.image.store(self.stack_start);
+  common::read_command_name(self.pid, detail.command);
   copy_text(detail.slice, sizeof detail.slice, slice_name());
   table.ready[slot].store(identity);
 }

@@ -17,7 +17,7 @@ std::uint64_t live_identity(const SlotTable& table, std::uint32_t slot) noexcept
 
 // Claims a free slot. `clear` wipes what a former owner left, before anything in it counts.
 template <typename Clear>
-std::optional<std::uint32_t> claim_slot(SlotTable& table, const ProcessFacts& self, Clear&& clear);
+std::optional<std::uint32_t> claim_slot(SlotTable& table, const common::ProcessStatus& self, Clear&& clear);
 
 // Gives a slot up; `table` no longer counts it.
 void leave_slot(SlotTable& table, std::uint32_t slot, std::uint64_t identity) noexcept;
@@ -29,12 +29,12 @@ void reap_dead(SlotTable& table, Fold&& fold);
 
 namespace detail {
 std::optional<std::uint32_t> claim_identity(SlotTable& table, std::uint64_t identity) noexcept;
-void publish_slot(SlotTable& table, std::uint32_t slot, const ProcessFacts& self,
+void publish_slot(SlotTable& table, std::uint32_t slot, const common::ProcessStatus& self,
                   std::uint64_t identity) noexcept;
 } // namespace detail
 
 template <typename Clear>
-std::optional<std::uint32_t> claim_slot(SlotTable& table, const ProcessFacts& self, Clear&& clear) {
+std::optional<std::uint32_t> claim_slot(SlotTable& table, const common::ProcessStatus& self, Clear&& clear) {
   const std::uint64_t identity = identity_of(self);
   const std::optional<std::uint32_t> slot = detail::claim_identity(table, identity);
   if (slot) {
