@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import stat
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from aliquot.catalog import qos_level
 from aliquot.errors import InvalidValueError
 from aliquot.limits import (
+    Arbiter,
     DeviceLimit,
     Slice,
     SliceAccessError,
@@ -21,6 +25,8 @@ from aliquot.limits import (
 )
 from aliquot.limits.layout import LayoutError, load
 from aliquot.limits.processes import Owner, is_dead, unpack_owner
+from aliquot.limits.records import read_generation
+from aliquot.model import Ppm, QosLevel, percent
 
 UUID = "GPU-8f2c9d1e-0a1b-2c3d-4e5f-60718293a4b5"
 GIB = 2**30
@@ -37,6 +43,109 @@ def test_create_open_change_remove(slice_home: Path) -> None:
     assert Slice.all(slice_home) == []
     with pytest.raises(SliceNotFoundError):
         opened.limits()
+
+
+def test_compute_and_level_of_service_change_live(slice_home: Path) -> None:
+    critical = qos_level("critical")
+    made = Slice.create(
+        vram_bytes=GIB, compute=percent(30), compute_limit=percent(50), qos=critical, home=slice_home
+    )
+    opened = Slice.open(made.path)
+    assert opened.limits()[0].compute_request_ppm == 300_000
+    assert opened.limits()[0].compute_limit_ppm == 500_000
+    assert opened.qos() == replace(critical, summary="")
+    made.set_compute(percent(10))
+    made.set_qos(QosLevel(name="mine", rank=7, preempts=False, neighbour_in_flight_ns=5, idle_window_ns=9))
+    assert opened.limits() == (DeviceLimit(vram_bytes=GIB, compute_request_ppm=percent(10)),)
+    assert (opened.qos().name, opened.qos().rank, opened.qos().idle_window_ns) == ("mine", 7, 9)
+    assert Slice.create(vram_bytes=1, home=slice_home).qos().name == "medium"
+
+
+def test_each_change_is_a_generation(slice_home: Path) -> None:
+    made = Slice.create(vram_bytes=GIB, home=slice_home)
+    seen = [read_generation((made.path / "limits").read_bytes())]
+    for change in (
+        lambda: made.set_vram_limit(1),
+        lambda: made.set_compute(percent(1), percent(2)),
+        lambda: made.set_qos(qos_level("low")),
+    ):
+        change()
+        seen.append(read_generation((made.path / "limits").read_bytes()))
+    assert seen == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("request_ppm", "limit_ppm"), [(-1, 0), (1_000_001, 0), (0, 1_000_001), (500_000, 400_000)]
+)
+def test_parts_of_a_card_that_cannot_be(slice_home: Path, request_ppm: int, limit_ppm: int) -> None:
+    made = Slice.create(vram_bytes=GIB, home=slice_home)
+    with pytest.raises(InvalidValueError):
+        made.set_compute(Ppm(request_ppm), Ppm(limit_ppm))
+    with pytest.raises(InvalidValueError):
+        Slice.create(vram_bytes=1, compute=Ppm(request_ppm), compute_limit=Ppm(limit_ppm), home=slice_home)
+    assert made.limits() == (DeviceLimit(vram_bytes=GIB),)
+
+
+def test_what_the_arbiter_lends_is_shown(slice_home: Path) -> None:
+    made = Slice.create(vram_bytes=GIB, home=slice_home)
+    assert not made.arbiter().alive
+    layout = load()
+    grant, lent = layout.structures["Grant"], layout.structures["DeviceGrant"]
+    words = {
+        grant.offset("epoch"): 3,
+        grant.offset("alive_ns"): time.monotonic_ns(),
+        grant.offset("devices") + lent.offset("turn"): 2 * 21 + 1,
+        grant.offset("devices") + lent.offset("flags"): layout.number("grant_contended"),
+        grant.offset("devices") + lent.offset("held_ns"): 5_000_000,
+        grant.offset("devices") + lent.offset("waited_ns"): 7_000_000,
+        grant.offset("devices") + lent.offset("share_ppm"): 300_000,
+    }
+    write_words(made.path / "grant", words)
+    usage = made.usage()
+    assert usage.arbiter == Arbiter(epoch=3, alive=True)
+    device = usage.devices[0]
+    assert (device.held_ns, device.waited_ns, device.share_ppm) == (5_000_000, 7_000_000, 300_000)
+    assert device.has_turn
+    assert device.contended
+    write_words(made.path / "grant", {grant.offset("alive_ns"): time.monotonic_ns() - 600_000_000})
+    assert not made.arbiter().alive
+
+
+def test_what_a_process_sent_to_its_card_is_shown(slice_home: Path) -> None:
+    made = Slice.create(vram_bytes=GIB, home=slice_home)
+    layout = load()
+    account, process, work = (layout.structures[name] for name in ("Account", "Process", "DeviceWork"))
+    start = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    slot = account.offset("processes", 1)
+    at = slot + process.offset("work")
+    write_words(
+        made.path / "account",
+        {
+            account.offset("slots_used"): 2,
+            account.offset("pid_namespaces"): Path("/proc/self/ns/pid").stat().st_ino,
+            slot + process.offset("owner"): os.getpid() | 1 << 22 | start << 28,
+            at + work.offset("admitted_ns"): 900,
+            at + work.offset("finished_ns"): 400,
+            at + work.offset("gpu_ns"): 350,
+            at + work.offset("held_back_ns"): 60,
+        },
+    )
+    (seen,) = made.usage().processes
+    assert (seen.pid, seen.gpu_ns, seen.held_back_ns, seen.in_flight_ns) == (
+        os.getpid(),
+        (350,),
+        (60,),
+        (500,),
+    )
+    assert (made.usage().devices[0].gpu_ns, made.usage().devices[0].held_back_ns) == (350, 60)
+
+
+def write_words(file: Path, words: dict[int, int]) -> None:
+    file.chmod(0o600)
+    with file.open("r+b") as content:
+        for at, value in words.items():
+            content.seek(at)
+            content.write(value.to_bytes(8, "little"))
 
 
 def test_several_devices(slice_home: Path) -> None:
@@ -159,8 +268,29 @@ def test_hostile_limits_are_read_within_bounds(slice_home: Path, at: int, data: 
     (made.path / "limits").write_bytes(content)
     try:
         assert 1 <= len(made.limits()) <= 16
+        assert all(0 <= limit.compute_request_ppm <= 1_000_000 for limit in made.limits())
+        assert made.qos().name.isprintable()
     except SliceDamagedError:
         pass
+    finally:
+        made.remove()
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.integers(0, load().structures["Grant"].size - 1), data=st.binary(min_size=1, max_size=600))
+def test_hostile_grants_are_read_within_bounds(slice_home: Path, at: int, data: bytes) -> None:
+    made = Slice.create(vram_bytes=GIB, home=slice_home)
+    content = bytearray((made.path / "grant").read_bytes())
+    content[at : at + len(data)] = data[: len(content) - at]
+    (made.path / "grant").chmod(0o600)
+    (made.path / "grant").write_bytes(content)
+    try:
+        device = made.usage().devices[0]
+    except SliceDamagedError:
+        pass
+    else:
+        assert 0 <= device.share_ppm <= 1_000_000
+        assert all(0 <= each < 2**63 for each in (device.held_ns, device.waited_ns, device.turns))
     finally:
         made.remove()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from rich.markup import escape
 from aliquot import native
 from aliquot.cli import output
 from aliquot.errors import AliquotError
+from aliquot.limits import Slice, SliceNotFoundError, default_home
 from aliquot.mechanisms import limiter
 from aliquot.model import format_bytes
+from aliquot.node import arbiter
 from aliquot.vendors import nvidia
 
 _ROOM_FOR_SLICES = 16 << 20
@@ -47,6 +50,7 @@ def _findings() -> Iterator[Finding]:
     yield _part("simulated GPU", nvidia.simulated_driver)
     yield _part("limiter", limiter.libraries)
     yield _part("simulation control", lambda: native.program("aliquot-simgpu"))
+    yield _arbiter()
     yield _shared_memory()
 
 
@@ -67,6 +71,30 @@ def _part(subject: str, find: Callable[[], object]) -> Finding:
     except AliquotError as error:
         return Finding(subject, False, error.reason, error.hint)
     return Finding(subject, True, "installed")
+
+
+def _arbiter() -> Finding:
+    """It starts with the first program and needs to live only while programs run."""
+    try:
+        native.program(arbiter.PROGRAM)
+        unserved, served = _slices_in_use()
+    except AliquotError as error:
+        return Finding("arbiter", False, error.reason, error.hint)
+    if unserved:
+        seen = f"programs run on {', '.join(unserved)}, and nobody lends them the card in turns"
+        log = default_home() / arbiter.LOG
+        return Finding("arbiter", False, seen, f"`aliquot run` starts one; what it said is in {log}")
+    return Finding("arbiter", True, f"lends {len(served)} slices their cards" if served else "not needed now")
+
+
+def _slices_in_use() -> tuple[list[str], list[str]]:
+    unserved: list[str] = []
+    served: list[str] = []
+    for each in Slice.all():
+        with suppress(SliceNotFoundError):  # its program ended meanwhile
+            if each.usage().processes:
+                (served if arbiter.is_served(each) else unserved).append(each.name)
+    return unserved, served
 
 
 def _shared_memory() -> Finding:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from aliquot import __version__
-from aliquot.cli import bench, devices, doctor, output, run, simgpu
+from aliquot.cli import bench, devices, doctor, output, resize, run, simgpu, slices
 from aliquot.errors import AliquotError
 
 app = typer.Typer(
@@ -19,6 +19,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command("run", context_settings=run.CONTEXT)(run.run)
+app.add_typer(slices.app, name="slices")
+app.command("resize")(resize.resize)
 app.command("devices")(devices.devices)
 app.command("doctor")(doctor.doctor)
 app.command("bench", context_settings=bench.CONTEXT)(bench.bench)

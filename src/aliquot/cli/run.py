@@ -12,10 +12,24 @@ from typing import Annotated
 
 import typer
 
-from aliquot.cli import output
+from aliquot.catalog import qos_level
+from aliquot.cli import completion, output
 from aliquot.errors import AliquotError, InvalidValueError
-from aliquot.model import Device, DeviceKind, Share, format_bytes, format_duration, parse_bytes
-from aliquot.node import cards, tenancy
+from aliquot.model import (
+    UNSTATED,
+    WHOLE_CARD,
+    ComputeRequest,
+    Device,
+    DeviceKind,
+    Share,
+    format_bytes,
+    format_duration,
+    format_percent,
+    parse_bytes,
+    parse_percent,
+    parse_tflops,
+)
+from aliquot.node import cards, shares, tenancy
 from aliquot.node.programs import Ended, run_program
 
 CONTEXT = {"allow_interspersed_args": False}
@@ -27,6 +41,30 @@ Command = Annotated[
 Vram = Annotated[
     str, typer.Option(help="How much device memory it may use: 2Gi, 512MiB, 1.5GB.", show_default=False)
 ]
+Compute = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PERCENT",
+        help="The part of the card's time that it is guaranteed: 30%.",
+        show_default=False,
+    ),
+]
+Tflops = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TFLOPS", help="The same, as a speed (fp16, dense, by the catalogue): 20.", show_default=False
+    ),
+]
+Qos = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LEVEL",
+        help="Its level of service: low, medium (default), high, critical.",
+        show_default=False,
+        autocompletion=completion.qos_levels,
+    ),
+]
+Hard = Annotated[bool, typer.Option("--hard", help="No more compute than guaranteed, even of an idle card.")]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the summary there.", show_default=False)
 ]
@@ -35,6 +73,10 @@ JsonFile = Annotated[
 def run(
     vram: Vram,
     command: Command = None,
+    compute: Compute = None,
+    tflops: Tflops = None,
+    qos: Qos = None,
+    hard: Hard = False,
     simulate: Annotated[
         bool, typer.Option("--simulate", help="Use a simulated card, whatever is there.")
     ] = False,
@@ -49,7 +91,8 @@ def run(
 
     A real card if this machine has one that works, a simulated one if it has none. The program keeps its
     terminal, folder and signals, and its status is the status of this command. Memory beyond the share is
-    refused with the driver's own out-of-memory error.
+    refused with the driver's own out-of-memory error; kernels wait for their turn. What a slice leaves
+    unused, others may take, unless they are [bold]--hard[/].
 
     [bold]Example:[/] [cyan]aliquot run --vram 2Gi -- python train.py[/]
     """
@@ -57,7 +100,15 @@ def run(
         raise InvalidValueError(
             "there is no program to run", hint="aliquot run --vram 2Gi -- python train.py"
         )
-    share = Share(vram=parse_bytes(vram))
+    share = Share(
+        vram=parse_bytes(vram),
+        compute=ComputeRequest(
+            part=UNSTATED if compute is None else parse_percent(compute),
+            tflops=0.0 if tflops is None else parse_tflops(tflops),
+        ),
+        hard=hard,
+        qos=None if qos is None else qos_level(qos),
+    )
     available = cards.available_cards(simulate=simulate)
     chosen = cards.choose(available.devices, share, device)
     if available.reason and not quiet:
@@ -70,8 +121,9 @@ def _run_on(
     device: Device, share: Share, command: Sequence[str], json_file: Path | None, *, quiet: bool
 ) -> int:
     with tenancy.prepare(device, share) as stay:
+        _prepare_compute(stay, share, quiet=quiet)
         begin = time.monotonic_ns()
-        ended = run_program(command, stay.environment(os.environ))
+        ended = run_program(command, stay.environment(os.environ), stay.look_after)
         duration = time.monotonic_ns() - begin
         use = stay.use()
     if not quiet:
@@ -79,6 +131,21 @@ def _run_on(
     if json_file:
         _write_summary(json_file, command, device, use, ended, duration)
     return ended.shell_status
+
+
+def _prepare_compute(stay: tenancy.Tenancy, share: Share, *, quiet: bool) -> None:
+    """A program whose share of time cannot be held still runs; the person is told."""
+    try:
+        stay.arbiter.ensure()
+    except AliquotError as error:
+        if not quiet:
+            output.show_note(f"{error.reason} ({error.hint})")
+        return
+    asked = shares.asked_of(stay.device) + shares.part_of(stay.device, share.compute)
+    if asked > WHOLE_CARD and not quiet:
+        output.show_note(
+            f"the slices of {stay.device.name} ask for {format_percent(asked)} of it: each gets less"
+        )
 
 
 def _show_summary(device: Device, use: tenancy.Use, ended: Ended, duration: int) -> None:
@@ -90,6 +157,11 @@ def _show_summary(device: Device, use: tenancy.Use, ended: Ended, duration: int)
         f"{use.launches} launches; copied {format_bytes(use.copied_to_device)} to the device, "
         f"{format_bytes(use.copied_to_host)} back"
     )
+    if use.waited_ns or use.held_back_ns:
+        output.show_note(
+            f"waited {format_duration(use.waited_ns)} for its turns of the card; "
+            f"calls were held back for {format_duration(use.held_back_ns)} (all threads)"
+        )
     if use.refused_allocations:
         count = "1 allocation" if use.refused_allocations == 1 else f"{use.refused_allocations} allocations"
         output.show_note(f"refused {count} at the limit of {format_bytes(use.vram_limit)}")

@@ -19,7 +19,8 @@ Signatures:
                  nvml=None, name="", home=None, tenant_uid=None, allow_unlisted=False)
     Slice.create_on(limits, *, ...)            # several devices; the rest as for create
     Slice.open(path)      Slice.all(home=None)
-    made.path   made.name   made.limits()   made.qos()   made.usage()   made.remove()
+    made.path   made.name   made.limits()   made.qos()   made.usage()   made.arbiter()
+    made.remove()
     made.set_vram_limit(vram_bytes, *, index=0)   made.set_compute(request, limit=UNSTATED, *, index=0)
     made.set_qos(level)
 

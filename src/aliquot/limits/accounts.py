@@ -42,7 +42,7 @@ def read_usage(account: bytes, grant: bytes, limits: tuple[DeviceLimit, ...], *,
         for offset in offsets
         if (owner := _living_owner(account, offset, namespaces)) is not None
     )
-    arbiter = _read_arbiter(grant, now_ns)
+    arbiter = read_arbiter(grant, now_ns=now_ns)
     counters = layout.structures["Process"].offset("counters")
     return SliceUsage(
         devices=tuple(
@@ -85,7 +85,9 @@ def _read_usage_of(
     )
 
 
-def _read_arbiter(grant: bytes, now_ns: int) -> Arbiter:
+def read_arbiter(grant: bytes, *, now_ns: int) -> Arbiter:
+    """Whether an arbiter serves the slice at the moment `now_ns` of CLOCK_MONOTONIC. Raises
+    `SliceDamagedError`."""
     shape = check_head(grant, "Grant", "grant_magic")
     alive_ns = word(grant, shape.offset("alive_ns"))
     return Arbiter(

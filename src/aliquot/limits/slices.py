@@ -24,7 +24,7 @@ from aliquot.errors import InvalidValueError
 from aliquot.limits import accounts, records
 from aliquot.limits.errors import SliceAccessError, SliceDamagedError, SliceExistsError, SliceNotFoundError
 from aliquot.limits.layout import load
-from aliquot.limits.usage import DeviceLimit, SliceUsage
+from aliquot.limits.usage import Arbiter, DeviceLimit, SliceUsage
 from aliquot.model import UNSTATED, WHOLE_CARD, Ppm, QosLevel
 
 _LIMITS_FILE = "limits"
@@ -188,11 +188,14 @@ class Slice:
         with self._writable_limits() as words:
             records.write_qos(words, qos)
 
+    def arbiter(self) -> Arbiter:
+        """Who lends it its cards. Raises `SliceNotFoundError` or `SliceDamagedError`."""
+        return accounts.read_arbiter(self._read_grant(), now_ns=time.monotonic_ns())
+
     def usage(self) -> SliceUsage:
         """What it uses now. Processes that are gone are not counted, whether or not they said good-bye."""
-        structures = load().structures
-        account = self._read(_ACCOUNT_FILE, structures["Account"].size)
-        grant = self._read(_GRANT_FILE, structures["Grant"].size)
+        account = self._read(_ACCOUNT_FILE, load().structures["Account"].size)
+        grant = self._read_grant()
         return accounts.read_usage(account, grant, self.limits(), now_ns=time.monotonic_ns())
 
     def remove(self) -> None:
@@ -215,6 +218,9 @@ class Slice:
 
     def _read_limits(self) -> bytes:
         return self._read(_LIMITS_FILE, load().structures["Limits"].size)
+
+    def _read_grant(self) -> bytes:
+        return self._read(_GRANT_FILE, load().structures["Grant"].size)
 
     def _change_device(self, index: int, changes: Mapping[str, int]) -> None:
         if not 0 <= index < len(self.limits()):

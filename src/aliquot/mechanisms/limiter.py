@@ -28,10 +28,10 @@ SLICE_VARIABLE: Final = "ALIQUOT_SLICE"
 """Names the folder of the slice that the limiter obeys."""
 
 PROPERTIES: Final = Properties(
-    unit="any number of bytes of VRAM",
+    unit="any number of bytes of VRAM, millionths of a card's time",
     isolation=Isolation.SOFTWARE,
-    interference="compute time and bandwidth are shared without a limit",
-    dynamic_cost="none: a changed limit holds from the next allocation on",
+    interference="whole operations: a turn of the card begins when the neighbour's kernel has ended",
+    dynamic_cost="none: memory from the next allocation on, compute within 200 ms",
     compatibility="programs that load libcuda.so.1 dynamically and keep LD_PRELOAD",
 )
 

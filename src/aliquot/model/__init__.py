@@ -3,6 +3,7 @@
 Everything above may import this package; it imports nothing of Aliquot but `aliquot.errors`.
 """
 
+from aliquot.model.compute import ComputeRequest, parse_percent, parse_tflops
 from aliquot.model.devices import Device, DeviceKind
 from aliquot.model.qos import QosLevel
 from aliquot.model.quantities import (
@@ -22,6 +23,7 @@ __all__ = [
     "UNSTATED",
     "WHOLE_CARD",
     "Bytes",
+    "ComputeRequest",
     "Device",
     "DeviceKind",
     "Ppm",
@@ -31,5 +33,7 @@ __all__ = [
     "format_duration",
     "format_percent",
     "parse_bytes",
+    "parse_percent",
+    "parse_tflops",
     "percent",
 ]

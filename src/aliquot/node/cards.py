@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from aliquot.errors import InvalidValueError, UnavailableError
+from aliquot.errors import AliquotError, InvalidValueError, UnavailableError
 from aliquot.model import Device, Share, format_bytes
+from aliquot.node import shares
 from aliquot.vendors import nvidia
 
 
@@ -64,11 +65,27 @@ def choose(devices: Sequence[Device], share: Share, wanted: str | None = None) -
     if wanted is not None:
         device = _named(devices, wanted)
         share.check_fits(device)
+        shares.part_of(device, share.compute)
         return device
-    fitting = [device for device in devices if device.vram >= share.vram]
-    if not fitting:
+    large = [device for device in devices if device.vram >= share.vram]
+    if not large:
         raise NoDeviceError(f"no card has {format_bytes(share.vram)} of memory: {_listed(devices)}")
+    fitting = [device for device in large if shares.fits(device, share.compute)]
+    if not fitting:
+        raise NoDeviceError(
+            f"no card is known to have {share.compute.tflops:g} TFLOPS (fp16, dense): {_listed(devices)}",
+            hint="ask for less, or for a part of a card: --compute 30%",
+        )
     return max(fitting, key=lambda device: (device.vram_free, -device.index))
+
+
+def find(uuid: str) -> Device | None:
+    """The card of this machine, real or simulated, that has a UUID; None where there is none."""
+    try:
+        devices = [*nvidia.find_real_cards().devices, *nvidia.find_simulated_cards()]
+    except AliquotError:
+        return None
+    return next((device for device in devices if device.uuid == uuid), None)
 
 
 def _named(devices: Sequence[Device], wanted: str) -> Device:

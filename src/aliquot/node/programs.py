@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,6 +29,7 @@ _PASSED_ON: Final = frozenset(
 )
 _IGNORED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 _SHELL_SIGNAL_BASE: Final = 128
+_LOOK_EVERY_S: Final = 0.5
 
 
 class ProgramNotExecutableError(ProgramNotFoundError):
@@ -51,8 +52,10 @@ class Ended:
         return self.status if self.signal is None else _SHELL_SIGNAL_BASE + self.signal
 
 
-def run_program(command: Sequence[str], environment: Mapping[str, str]) -> Ended:
-    """Starts `command`, found along PATH, and waits for it.
+def run_program(
+    command: Sequence[str], environment: Mapping[str, str], look: Callable[[], object] | None = None
+) -> Ended:
+    """Starts `command`, found along PATH, and waits for it; `look` is called twice a second meanwhile.
 
     Only for a process with one thread: signals are blocked and taken one by one while it waits. Raises
     `ProgramNotFoundError` and `ProgramNotExecutableError`.
@@ -61,7 +64,7 @@ def run_program(command: Sequence[str], environment: Mapping[str, str]) -> Ended
     before = signal.pthread_sigmask(signal.SIG_BLOCK, watched)
     try:
         child = _start(command, environment, before)
-        return _wait(child, watched)
+        return _wait(child, watched, look)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -77,12 +80,16 @@ def _start(command: Sequence[str], environment: Mapping[str, str], mask: set[int
         raise ProgramNotExecutableError(f"{command[0]} cannot be executed: {error.strerror}") from error
 
 
-def _wait(child: int, watched: frozenset[int]) -> Ended:
+def _wait(child: int, watched: frozenset[int], look: Callable[[], object] | None) -> Ended:
     while True:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             return _decode(status)
-        arrived = signal.sigwaitinfo(watched)
+        arrived = signal.sigtimedwait(watched, _LOOK_EVERY_S) if look else signal.sigwaitinfo(watched)
+        if arrived is None:
+            assert look is not None
+            look()
+            continue
         # What the kernel sends for the terminal (si_code > 0) has gone to the whole foreground group already.
         if arrived.si_signo != signal.SIGCHLD and arrived.si_code <= 0:
             os.kill(child, arrived.si_signo)

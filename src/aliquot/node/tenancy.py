@@ -16,7 +16,7 @@ from aliquot.errors import AliquotError
 from aliquot.limits import Slice
 from aliquot.mechanisms import limiter
 from aliquot.model import Bytes, Device, DeviceKind, Share
-from aliquot.node import simulation
+from aliquot.node import arbiter, shares, simulation
 from aliquot.vendors import nvidia, simgpu
 
 _NAME = re.compile(r"run-(?P<pid>[0-9]+)-(?P<start>[0-9]+)(-[0-9]+)?")
@@ -31,6 +31,10 @@ class Use:
     vram_peak: Bytes
     gpu_time_ns: int | None
     """Time for which they held the card with work running, by the device's own record; None without one."""
+    held_back_ns: int
+    """Time for which their calls were held back, summed over threads: what sharing the card cost them."""
+    waited_ns: int
+    """Time for which they wanted the card and had no turn, as the arbiter counts it."""
     launches: int
     copied_to_device: Bytes
     copied_to_host: Bytes
@@ -46,6 +50,7 @@ class Tenancy:
         """Use `prepare`."""
         self.device = device
         self.slice = slice_
+        self.arbiter = arbiter.Watch(slice_)
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """`base` changed so that a program, and what it starts, runs on this slice."""
@@ -53,6 +58,11 @@ class Tenancy:
             driver, _ = nvidia.simulated_driver()
             base = simulation.environment(base, driver=driver)
         return limiter.environment(self.slice, base)
+
+    def look_after(self) -> None:
+        """Has an arbiter started where the slice has lost its own; never fails. Called now and then."""
+        with suppress(AliquotError):
+            self.arbiter.look()
 
     def use(self) -> Use:
         """What has been used so far. Safe while programs run."""
@@ -63,6 +73,8 @@ class Tenancy:
             vram_used=Bytes(usage.vram_used_bytes),
             vram_peak=Bytes(usage.vram_peak_bytes),
             gpu_time_ns=simgpu.gpu_time_ns(self.slice.name) if simulated else None,
+            held_back_ns=usage.devices[0].held_back_ns,
+            waited_ns=usage.devices[0].waited_ns,
             launches=usage.work.launches + usage.work.graph_launches,
             copied_to_device=Bytes(usage.work.copied_to_device_bytes),
             copied_to_host=Bytes(usage.work.copied_to_host_bytes),
@@ -85,9 +97,13 @@ def prepare(device: Device, share: Share, *, number: int = 0) -> Tenancy:
     share.check_fits(device)
     remove_abandoned()
     driver, nvml = nvidia.simulated_driver() if device.kind is DeviceKind.SIMULATED else (None, None)
+    part = shares.part_of(device, share.compute)
     slice_ = Slice.create(
         vram_bytes=share.vram,
         device=device.uuid,
+        compute=part,
+        compute_limit=shares.ceiling(part, hard=share.hard),
+        qos=share.qos,
         driver=driver,
         nvml=nvml,
         name=f"run-{os.getpid()}-{_start_ticks(os.getpid())}" + (f"-{number}" if number else ""),

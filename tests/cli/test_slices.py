@@ -1,0 +1,158 @@
+"""`aliquot slices` and `aliquot resize` on slices of this user, made by the tests and removed by them."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from aliquot.limits import Slice
+from aliquot.model import percent
+
+GIB = 2**30
+PROBE = str(Path(__file__).with_name("probe.py"))
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def made() -> Iterator[Slice]:
+    """A slice of a card that this machine has not."""
+    name = f"test-{secrets.token_hex(4)}"
+    uuid = "GPU-8f2c9d1e-0a1b-2c3d-4e5f-60718293a4b5"
+    with Slice.create(vram_bytes=GIB, device=uuid, compute=percent(30), name=name) as slice_:
+        yield slice_
+
+
+def shown(aliquot: Run, name: str) -> dict:
+    done = aliquot("slices", "--json")
+    assert done.returncode == 0, done.stderr
+    (found,) = [each for each in json.loads(done.stdout)["slices"] if each["name"] == name]
+    return found
+
+
+def test_a_slice_is_shown_in_the_table_and_in_json(aliquot: Run, made: Slice) -> None:
+    (row,) = [line for line in aliquot("slices").stdout.splitlines() if line.startswith(made.name)]
+    assert row.split()[1:3] == ["GPU-8f2c9d1e", "medium"]
+    assert "1.00 GiB" in row
+    assert "30%" in row
+    found = shown(aliquot, made.name)
+    assert found["devices"][0]["limit"]["compute_request_ppm"] == 300_000
+    assert found["processes"] == []
+    assert found["arbiter"]["alive"] is False
+
+
+def test_resize_says_what_was_and_what_is(aliquot: Run, made: Slice) -> None:
+    done = aliquot("resize", made.name, "--vram", "2Gi", "--compute", "50%", "--qos", "high", "--hard")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        f"{made.name}: VRAM 1.00 GiB -> 2.00 GiB",
+        f"{made.name}: compute 30% -> 50%",
+        f"{made.name}: at most what is free -> 50%",
+        f"{made.name}: QoS medium -> high",
+    ]
+    limit = made.limits()[0]
+    assert (limit.vram_bytes, limit.compute_request_ppm, limit.compute_limit_ppm) == (
+        2 * GIB,
+        500_000,
+        500_000,
+    )
+    assert made.qos().preempts is False
+    assert made.qos().rank == 2
+
+
+def test_a_hard_slice_stays_hard_until_told_otherwise(aliquot: Run, made: Slice) -> None:
+    made.set_compute(percent(30), percent(30))
+    aliquot("resize", made.name, "--compute", "20%")
+    assert made.limits()[0].compute_limit_ppm == 200_000
+    done = aliquot("resize", made.name, "--no-hard", "--json")
+    assert json.loads(done.stdout) == {
+        "slice": made.name,
+        "changes": [{"what": "at most", "old": "20%", "new": "what is free"}],
+    }
+    assert made.limits()[0].compute_limit_ppm == 0
+
+
+def test_what_is_as_it_was_is_said(aliquot: Run, made: Slice) -> None:
+    assert aliquot("resize", made.name, "--vram", "1Gi").stdout == f"{made.name}: as it was\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ([], "invalid-value"),
+        (["--vram", "0"], "invalid-value"),
+        (["--vram", "many"], "invalid-value"),
+        (["--compute", "0.3"], "invalid-value"),
+        (["--compute", "30%", "--tflops", "5"], "invalid-value"),
+        (["--tflops", "20"], "invalid-value"),  # of a card that is not here
+        (["--qos", "gold"], "invalid-value"),
+        (["--vram", "2Gi", "--device", "1"], "invalid-value"),
+    ],
+)
+def test_nothing_changes_where_something_is_wrong(
+    aliquot: Run, made: Slice, arguments: list[str], code: str
+) -> None:
+    before = (made.path / "limits").read_bytes()
+    done = aliquot("resize", made.name, "--json", *arguments)
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["code"] == code
+    assert (made.path / "limits").read_bytes() == before
+
+
+def test_a_slice_that_is_not_there(aliquot: Run) -> None:
+    for command in (("resize", "nobodys", "--vram", "1Gi"), ("slices", "remove", "nobodys")):
+        done = aliquot(*command)
+        assert done.returncode == 1
+        assert "there is no slice nobodys" in done.stderr
+
+
+def test_a_slice_is_removed_unless_programs_use_it(
+    aliquot: Run, made: Slice, simgpu_env: Mapping[str, str]
+) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "aliquot",
+        "run",
+        "-q",
+        "--simulate",
+        "--vram",
+        "1Gi",
+        "--compute",
+        "25%",
+    ]
+    command += ["--qos", "low", "--", sys.executable, PROBE, "alloc=64", "sleep=30"]
+    with subprocess.Popen(command, env=dict(simgpu_env), stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        pid = json.loads(program.stdout.readline())["pid"]
+        program.stdout.readline()
+        try:
+            (running,) = [each for each in Slice.all() if pid in [of.pid for of in each.usage().processes]]
+            found = shown(aliquot, running.name)
+            assert found["qos"] == "low"
+            assert found["devices"][0]["vram_used_bytes"] >= 64 << 20
+            assert found["devices"][0]["limit"]["compute_request_ppm"] == 250_000
+            done = aliquot("slices", "remove", running.name)
+            assert done.returncode == 1
+            assert "--force" in done.stderr
+            assert aliquot("resize", running.name, "--tflops", "100").returncode == 0
+            assert 0 < running.limits()[0].compute_request_ppm < 250_000
+        finally:
+            program.terminate()
+    assert aliquot("slices", "remove", made.name).returncode == 0
+    assert not made.path.exists()
+
+
+def test_names_complete(aliquot: Run, made: Slice, simgpu_env: Mapping[str, str]) -> None:
+    asked = {
+        "_ALIQUOT_COMPLETE": "complete_bash",
+        "COMP_WORDS": f"aliquot resize {made.name[:6]}",
+        "COMP_CWORD": "2",
+    }
+    done = aliquot(env={**simgpu_env, **asked})
+    assert made.name in done.stdout.split()
