@@ -1,7 +1,8 @@
 """Builds with g++ under address and undefined-behaviour sanitizers; runs fuzzers and marked tests, or soaks.
 
 The sanitizers' runtime must be the first library of a process, so Python preloads it. A leak is no fault
-here: a driver's library keeps its state until the process ends, and so do Python's modules.
+here: a driver's library keeps its state until the process ends, and so do Python's modules. Arguments that
+are not listed below go to pytest, or to the soak.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -69,30 +71,41 @@ def fuzz_one(program: Path, seconds: int) -> bool:
     return done.returncode != 0
 
 
-def test() -> int:
-    """The tests marked `sanitized`, on the instrumented libraries; pytest's status."""
-    environment = {
+def instrumented() -> dict[str, str]:
+    """An environment in which tests find the instrumented parts."""
+    return {
         **os.environ,
         **settings(),
         "ALIQUOT_NATIVE_DIR": str(INSTALL),
         "ALIQUOT_BUILD_DIR": str(BUILD),
         "ALIQUOT_TEST_PRELOAD": runtime(),
     }
-    command = [sys.executable, "-m", "pytest", "-m", "sanitized", "-q", "tests"]
-    return subprocess.run(command, env=environment, cwd=ROOT, check=False).returncode
 
 
-def soak(seconds: float) -> int:
-    """Random driver calls by many processes on the instrumented libraries; the soak's status."""
-    environment = {
-        **os.environ,
-        **settings(),
-        "ALIQUOT_NATIVE_DIR": str(INSTALL),
-        "ALIQUOT_TEST_PRELOAD": runtime(),
-    }
+def test(arguments: Sequence[str]) -> int:
+    """The tests marked `sanitized`, on the instrumented libraries; how many of pytest's runs failed.
+
+    Those of `tests/driver` load the driver into pytest's own process, so the runtime is preloaded there.
+    """
+    environment = instrumented()
+    marked = [sys.executable, "-m", "pytest", "-m", "sanitized", "-q", *arguments]
+    preloaded = {**environment, "LD_PRELOAD": runtime()}
+    runs = (
+        ([*marked, "tests", "--ignore", "tests/driver"], environment),
+        ([*marked, "tests/driver"], preloaded),
+    )
+    done = [subprocess.run(command, env=env, cwd=ROOT, check=False) for command, env in runs]
+    return sum(each.returncode != 0 for each in done)
+
+
+def soak(seconds: float, arguments: Sequence[str]) -> int:
+    """Random driver calls by many processes on the instrumented libraries; the soak's status.
+
+    `arguments` go to it: `--seed`, `--processes` and what else `python -m tests.soak.soak --help` lists.
+    """
     report = ROOT / "out" / "soak.json"
     command = [sys.executable, "-m", "tests.soak.soak", "--seconds", str(seconds), "--json", str(report)]
-    return subprocess.run(command, env=environment, cwd=ROOT, check=False).returncode
+    return subprocess.run([*command, *arguments], env=instrumented(), cwd=ROOT, check=False).returncode
 
 
 def main() -> int:
@@ -102,11 +115,11 @@ def main() -> int:
     )
     parser.add_argument("--seconds", type=int, default=20, help="for each fuzzer (default: %(default)s)")
     parser.add_argument("--soak", nargs="?", const=600.0, type=float, metavar="SECONDS", help="only soak")
-    options = parser.parse_args()
+    options, others = parser.parse_known_args()
     build()
     if options.soak:
-        return soak(options.soak)
-    return 1 if fuzz(options.seconds) + test() else 0
+        return soak(options.soak, others)
+    return 1 if fuzz(options.seconds) + test(others) else 0
 
 
 if __name__ == "__main__":

@@ -209,6 +209,9 @@ class Arguments:
         if call.base == "cuMemAddressReserve":
             start = ctypes.c_uint64.from_address(arguments[0]).value
             self._pool.add("reserved", (start, arguments[1]))
+        elif call.base == "cuDeviceRegisterAsyncNotification":
+            handle = ctypes.c_uint64.from_address(arguments[3]).value
+            self._pool.add("notification", (arguments[0], handle))
 
     # -- parameters
 

@@ -61,8 +61,8 @@ WEIGHTS = collections.defaultdict(
         "cuStreamSynchronize": 2.0,
     },
 )
-# How each kind of thing is given back; in this order, so that users go before what they use. A pair is an
-# address with its size.
+# How each kind of thing is given back; in this order, so that users go before what they use. A pair is
+# given as two arguments: an address with its size, a device with what it was asked to call.
 DESTROYERS = (
     ("CUgraphExec", "cuGraphExecDestroy"),
     ("CUgraph", "cuGraphDestroy"),
@@ -83,6 +83,7 @@ DESTROYERS = (
     ("CUmemGenericAllocationHandle", "cuMemRelease"),
     ("reserved", "cuMemAddressFree"),
     ("CUcontext", "cuCtxDestroy_v2"),
+    ("notification", "cuDeviceUnregisterAsyncNotification"),
 )
 _COUNTED = ("cuIpcCloseMemHandle", "cuMemRelease")  # a handle may have been taken more than once
 

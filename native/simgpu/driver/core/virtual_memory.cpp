@@ -252,7 +252,8 @@ CUresult VirtualMemory::access(std::uint64_t address, const AccessChange& place,
   const auto at = mapping_at(address);
   if (at == mappings_.end())
     return CUDA_ERROR_INVALID_VALUE;
-  flags = place.host ? at->second.host_access : flags_of(space().access_at(at->first), place.card);
+  flags = place.host ? static_cast<unsigned long long>(at->second.host_access)
+                     : flags_of(space().access_at(at->first), place.card);
   return CUDA_SUCCESS;
 }
 
