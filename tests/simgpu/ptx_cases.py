@@ -51,6 +51,7 @@ class Case:
     check: Callable[[np.ndarray, np.ndarray], str | None] | None = None
     threads: int = THREADS
     target: str = "sm_80"
+    version: str = "8.0"
 
     @property
     def count(self) -> int:
@@ -74,7 +75,7 @@ class Case:
         loads = [_access("ld", t, n) for n, (t, _) in zip(names, self.inputs, strict=True)]
         return "\n".join(
             [
-                f".version 8.0\n.target {self.target}\n.address_size 64",
+                f".version {self.version}\n.target {self.target}\n.address_size 64",
                 self.preamble,
                 f".visible .entry k({parameters}.param .u64 d, .param .u32 count) {{",
                 ".reg .pred %p<8>; .reg .b16 %h<8>; .reg .b32 %t<8>; .reg .b64 %q<8>;",

@@ -471,6 +471,8 @@ def atomics() -> list[Case]:
             start = f"{where} st{dot}.{plain(kind)} [%q1], %a;"
             load = f"ld{dot}.{plain(kind)} %d, [%q1];"
             value = in_pairs(rule) if kind in PACKED else rule
+            if kind == "f32" and space != "shared":  # "" is global here: it flushes subnormals (PTX ISA, atom)
+                value = flushed(F32, rule)
             names = [("atom", f"{start} atom{written} %d, [%q1], %b; {load}")]
             if operation != "exch":
                 names.append(("red", f"{start} red{written} [%q1], %b; {load}"))

@@ -13,11 +13,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import ptx_forms
-import ptx_forms_more
 import test_ptx_control
 import test_ptx_convert
 import test_ptx_float
+import test_ptx_forms
 import test_ptx_integer
 from exec_runner import find_program
 
@@ -87,14 +86,7 @@ def exemptions() -> dict[str, str]:
 
 
 def test_every_form_has_a_case(native_build: Path, tmp_path: Path) -> None:
-    modules = (
-        test_ptx_control,
-        test_ptx_convert,
-        test_ptx_float,
-        test_ptx_integer,
-        ptx_forms,
-        ptx_forms_more,
-    )
+    modules = (test_ptx_control, test_ptx_convert, test_ptx_float, test_ptx_forms, test_ptx_integer)
     seen = executed(recorded(tmp_path, native_build))
     for module in modules:
         for one in module.CASES:

@@ -11,20 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import ptx_forms
-import ptx_forms_more
 import pytest
 import test_ptx_control
 import test_ptx_convert
 import test_ptx_float
+import test_ptx_forms
 import test_ptx_integer
 from ptx_cases import Answers, Case, instruction_sets, run_cases
 
 from aliquot.vendors import nvidia
 
-MODULES = (
-    test_ptx_integer, test_ptx_float, test_ptx_convert, test_ptx_control, ptx_forms, ptx_forms_more,
-)  # fmt: skip
+MODULES = (test_ptx_integer, test_ptx_float, test_ptx_convert, test_ptx_control, test_ptx_forms)
 CASES = [one for module in MODULES for one in module.CASES]
 RESULT = Path(__file__).resolve().parents[2] / "out" / "ptx-differences.json"
 
@@ -55,7 +52,7 @@ def differences(cases: Sequence[Case], answers: Answers) -> list[dict[str, objec
 
 def test_sample_lists_what_differs(native_dir: Path, tmp_path: Path) -> None:
     """Two cases that hold, one with a wrong expectation and one that the driver refuses."""
-    good, other = ptx_forms.CASES[0], ptx_forms_more.CASES[0]
+    good, other = test_ptx_forms.CASES[0], test_ptx_forms.CASES[-1]
     wrong = replace(good, name="wrong", rule=lambda a, b: 0x12345678)  # noqa: ARG005
     refused = replace(good, name="refused", code="add.nonsense.f32 %d, %a, %b;")
     cases = [good, other, wrong, refused]

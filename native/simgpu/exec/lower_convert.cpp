@@ -348,22 +348,26 @@ bool Lowering::cvt_small(const Instruction& in, Modifiers& modifiers, std::strin
 // cvt.pack.sat.ctype.s32 d, a, b{, c}: two clamped values, below what c holds.
 void Lowering::cvt_pack(const Instruction& in, Modifiers& modifiers) {
   modifiers.take("sat");
-  std::vector<Type> types;
-  for (Type type = modifiers.take_type(); type != Type::None; type = modifiers.take_type())
-    types.push_back(type);
-  if (types.size() < 2 || types[1] != Type::S32 || bits_of(types[0]) < 8 || bits_of(types[0]) > 16)
+  std::string_view to = modifiers.take_one_of({"u2", "s2", "u4", "s4", "u8", "s8", "u16", "s16"});
+  bool from_s32 = modifiers.take("s32"), third = modifiers.take("b32");
+  // Two of 16 bits fill the result; of smaller ones a third operand gives the rest (PTX ISA, cvt.pack).
+  if (to.empty() || !from_s32 || third == (to.size() == 3))
     refuse(in, "this form is not implemented");
-  require(in, types.size() == 3 ? 4 : 3);
-  std::uint32_t width = bits_of(types[0]);
-  std::uint64_t keep = (std::uint64_t{1} << width) - 1;
+  require(in, third ? 4 : 3);
+  std::uint32_t width = to.size() == 3 ? 16 : static_cast<std::uint32_t>(to[1] - '0');
+  std::uint32_t value_bits = to[0] == 's' ? width - 1 : width;
+  std::uint64_t least = to[0] == 's' ? ~std::uint64_t{0} << value_bits : 0;
+  std::uint64_t most = (std::uint64_t{1} << value_bits) - 1, keep = (std::uint64_t{1} << width) - 1;
   auto part = [&](const Operand& operand) {
-    RowId row = clamp_integer(source(operand, Class::B32, Type::S32), Type::S32, types[0]);
+    RowId row = source(operand, Class::B32, Type::S32);
+    row = compute("max.s32", Class::B32, {row, constant(Class::B32, least)});
+    row = compute("min.s32", Class::B32, {row, constant(Class::B32, most)});
     return compute("and.b32", Class::B32, {row, constant(Class::B32, keep)});
   };
   RowId a = part(in.operands[1]), b = part(in.operands[2]);
   RowId high = compute("shl.b32", Class::B32, {a, constant(Class::B32, width)});
   RowId value = compute("or.b32", Class::B32, {high, b});
-  if (types.size() == 3) {
+  if (third) {
     RowId rest =
         compute("shl.b32", Class::B32, {source(in.operands[3], Class::B32), constant(Class::B32, 2 * width)});
     value = compute("or.b32", Class::B32, {value, rest});

@@ -386,7 +386,7 @@ constexpr const char* atomic_shape() {
     return Sources == 1 ? "h=xh" : "h=xhh";
 }
 
-// F(pointer, b, c) does the access of one lane and gives the old value.
+// F(pointer, b, c), or with the address behind them, does the access of one lane and gives the old value.
 template <class T, class F, u32 Sources>
 struct Atomic {
   static constexpr const char* shape = atomic_shape<T, Sources>();
@@ -408,7 +408,10 @@ struct Atomic {
     T* d = reinterpret_cast<T*>(rows + op->r[0]);
     for (u32 left = mask; left; left &= left - 1) {
       u32 lane = u32(__builtin_ctz(left));
-      d[lane] = F{}(pointers[lane], b[lane], c[lane]);
+      if constexpr (std::is_invocable_v<F, char*, T, T, u64>)
+        d[lane] = F{}(pointers[lane], b[lane], c[lane], addresses[lane]);
+      else
+        d[lane] = F{}(pointers[lane], b[lane], c[lane]);
     }
     return true;
   }
@@ -441,6 +444,16 @@ ALIQUOT_INLINE T compare_and_swap(char* at, T expected, T wanted) {
 ALIQUOT_INLINE u32 add_floats(u32 a, u32 b) {
   return to_pattern(from_pattern(a) + from_pattern(b));
 }
+// atom.add.f32: subnormals are flushed in global memory and kept in shared memory (PTX ISA, atom).
+ALIQUOT_INLINE u32 flushed_pattern(u32 bits) {
+  return (bits & 0x7F800000u) == 0 ? bits & 0x80000000u : bits;
+}
+ALIQUOT_INLINE u32 add_at(char* at, u32 b, u64 address) {
+  if (address >> 48 == window<Where::Shared>() >> 48)
+    return exchange_with<u32>(at, [=](u32 old) { return add_floats(old, b); });
+  return exchange_with<u32>(
+      at, [=](u32 old) { return flushed_pattern(add_floats(flushed_pattern(old), flushed_pattern(b))); });
+}
 ALIQUOT_INLINE u64 add_doubles(u64 a, u64 b) {
   return __builtin_bit_cast(u64, __builtin_bit_cast(f64, a) + __builtin_bit_cast(f64, b));
 }
@@ -465,7 +478,9 @@ const Entry kAtomics[] = {
     ATOMIC("cas.b16", u16, 2, compare_and_swap<u16>(at, b, c)),
     ATOMIC("cas.b32", u32, 2, compare_and_swap<u32>(at, b, c)),
     ATOMIC("cas.b64", u64, 2, compare_and_swap<u64>(at, b, c)),
-    ATOMIC("add.f32", u32, 1, CHANGE(u32, add_floats(old, b))),
+    ALIQUOT_ENTRY(
+        "atom.add.f32",
+        Atomic<u32, decltype([](char* at, u32 b, u32, u64 where) { return add_at(at, b, where); }), 1>),
     ATOMIC("add.f64", u64, 1, CHANGE(u64, add_doubles(old, b))),
     ATOMIC("add.f16", u16, 1, CHANGE(u16, add_halves(old, b))),
     ATOMIC("add.bf16", u16, 1, CHANGE(u16, add_bfloats(old, b))),

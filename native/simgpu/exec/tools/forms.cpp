@@ -166,7 +166,8 @@ constexpr Proposal kProposals[] = {
     {"ue8m0x2", "cvt.<rz|rp><.satfinite|>.@.bf16x2 $b16, $b32"},
     {"ue8m0x2", "cvt.rn.bf16x2.@ $b32, $b16"},
     {"e4m3x4 e5m2x4", "cvt.rs.satfinite.@.f32 $b32, {$f32, $f32, $f32, $f32}, $b32"},
-    {"u8 s8 u16 s16", "cvt.pack.sat.@.s32<.b32|> $b32, $s32, $s32, $b32"},
+    {"", "cvt.pack.sat.<u16|s16>.s32 $b32, $s32, $s32"},
+    {"", "cvt.pack.sat.<u2|s2|u4|s4|u8|s8>.s32.b32 $b32, $s32, $s32, $b32"},
     // memory
     {"b8 u8 s8 b16 u16 s16 b32 u32 s32 f32 b64 u64 s64 f64 b128",
      "ld<.global|.shared|.local|.const|.volatile.global|.relaxed.gpu.global|.acquire.sys.global|>.@ $@, "
