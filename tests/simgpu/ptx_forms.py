@@ -192,6 +192,17 @@ def comparisons() -> list[Case]:
         code = f"{odd} setp.{word}.{name}{ftz}.{kind} %p2, %a, %b, %p1; selp.u32 %d, 1, 0, %p2;"
         rule = lambda a, b, c, r=rule, both=both: bool(both(r(a, b), c & 1))  # noqa: E731
         made.append(make(f"setp.{word}.{name}{ftz}.{kind}", (kind, kind, "u32"), "u32", rule, code))
+    for word, (name, both) in product(("lt", "geu"), COMBINE.items()):
+        code = (
+            f"{odd} setp.{word}.{name}.ftz.f16x2 %p2|%p3, %a, %b, %p1;"
+            "selp.u32 %d, 1, 0, %p2; @%p3 add.u32 %d, %d, 2;"
+        )
+
+        def rule(a: int, b: int, c: int, w: str = word, both: Callable = both) -> int:
+            truths = [float_holds(F16, w, a >> s & 0xFFFF, b >> s & 0xFFFF, True) for s in (0, 16)]
+            return sum(bool(both(truth, c & 1)) << k for k, truth in enumerate(truths))
+
+        made.append(make(f"setp.{word}.{name}.ftz.f16x2", ("f16x2", "f16x2", "u32"), "u32", rule, code))
     words2 = (*ORDERED, *UNORDERED, "num", "nan")
     for (kind, fmt), word in product(PACKED.items(), words2):
         code = f"setp.{word}.{kind} %p1|%p2, %a, %b; selp.u32 %d, 1, 0, %p1; @%p2 add.u32 %d, %d, 2;"
@@ -471,7 +482,9 @@ def atomics() -> list[Case]:
             start = f"{where} st{dot}.{plain(kind)} [%q1], %a;"
             load = f"ld{dot}.{plain(kind)} %d, [%q1];"
             value = in_pairs(rule) if kind in PACKED else rule
-            if kind == "f32" and space != "shared":  # "" is global here: it flushes subnormals (PTX ISA, atom)
+            if (
+                kind == "f32" and space != "shared"
+            ):  # "" is global here: it flushes subnormals (PTX ISA, atom)
                 value = flushed(F32, rule)
             names = [("atom", f"{start} atom{written} %d, [%q1], %b; {load}")]
             if operation != "exch":

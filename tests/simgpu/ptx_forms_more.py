@@ -76,6 +76,15 @@ def video() -> list[Case]:
         # A left shift by up to 32 drops no bits before it saturates: the pseudo-code of 9.7.18.1.2 clamps
         # ta << tb as a number. (9.7.18.1 calls the intermediate 34 bits wide, which ta << tb is not.)
         made.append(make(name, words, "b32", rule, f"{name} %d, %a, %b{', %c' if add else ''};"))
+    for td, ta, sat, scale in product(SIGNED, SIGNED, optional(".sat"), (0, 7, 15)):
+        name = f"vmad.{td}.{ta}.{ta}{sat}{f'.shr{scale}' if scale else ''}"
+
+        # The sum's sign is that of the factors, whatever the type of the result (9.7.18.1.3).
+        def rule(a: int, b: int, c: int, s=SIGNED[ta], z=bool(sat), n=scale) -> int:
+            value = (number(a, s, 16) * number(b >> 16, s, 16) + number(c, s)) >> n
+            return (clamp(value, 32, s) if z else value) & U32
+
+        made.append(make(name, words, "b32", rule, f"{name} %d, %a.h0, %b.h1, %c;"))
     for ta, word, second in product(SIGNED, ("eq", "ne", "lt", "le", "gt", "ge"), optional(*SECOND)):
         name = f"vset.{ta}.{ta}.{word}{second}"
 
@@ -191,18 +200,15 @@ def integers() -> list[Case]:
 
         name = f"{op}{note}.{kind}"
         made.append(make(name, ("b32", "b32"), "b32", pairs, f"{name} %d, %a, %b;", target="sm_90"))
-    for t, third in product(("u8", "s8", "u16", "s16"), optional(".b32")):
+    for t in ("u2", "s2", "u4", "s4", "u8", "s8", "u16", "s16"):
         w, s = int(t[1:]), t[0] == "s"
-        name = f"cvt.pack.sat.{t}.s32{third}"
+        name = f"cvt.pack.sat.{t}.s32{'.b32' if w < 16 else ''}"
 
         def pack(a: int, b: int, c: int = 0, w=w, s=s) -> int:
             cutoff = (1 << w) - 1
             return (c << 2 * w | (clamp(a, w, s) & cutoff) << w | clamp(b, w, s) & cutoff) & U32
 
-        if (not third and w == 8) or (third and w == 16):
-            continue
-        kinds = ("s32", "s32", "b32") if third else ("s32", "s32")
-        made.append(make(name, kinds, "b32", pack))
+        made.append(make(name, ("s32", "s32", "b32")[: 3 if w < 16 else 2], "b32", pack))
     for t in ("b16", "b32", "b64"):
         w = int(t[1:])
         made.append(make(f"shr.{t}", (t, "u32"), t, lambda a, b, w=w: a >> b if b < w else 0))
