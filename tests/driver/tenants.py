@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections import defaultdict
@@ -13,51 +12,12 @@ from typing import Any
 
 import pytest
 
+from ..lines import LineProgram
+
 CLIENT = Path(__file__).with_name("engine_client.py")
 
 
-class Client:
-    """One program on the card: a line in, a line out."""
-
-    def __init__(self, env: Mapping[str, str]) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, CLIENT],
-            env=dict(env),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-        )
-        self.greeting = self.answer()
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    def send(self, line: str) -> None:
-        assert self.process.stdin
-        self.process.stdin.write(line + "\n")
-
-    def answer(self) -> str:
-        assert self.process.stdout
-        return self.process.stdout.readline().strip()
-
-    def ask(self, line: str) -> str:
-        self.send(line)
-        return self.answer()
-
-    def cpu_s(self) -> float:
-        """Processor time so far, of user and system."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def end(self) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-
-Start = Callable[..., Client]
+Start = Callable[..., LineProgram]
 Tool = Callable[..., str]
 
 
@@ -68,15 +28,15 @@ def card_env(simgpu_env: Mapping[str, str]) -> dict[str, str]:
 
 @pytest.fixture
 def start(card_env: dict[str, str]) -> Iterator[Start]:
-    started: list[Client] = []
+    started: list[LineProgram] = []
 
-    def one(**env: str) -> Client:
-        started.append(Client(card_env | env))
+    def one(**env: str) -> LineProgram:
+        started.append(LineProgram([sys.executable, CLIENT], card_env | env))
         return started[-1]
 
     yield one
     for client in started:
-        client.end()
+        client.kill()
 
 
 @pytest.fixture

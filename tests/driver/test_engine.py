@@ -137,7 +137,7 @@ def test_the_record_outlives_processes_and_names_them(start: Start, tool: Tool, 
     slice_path = tmp_path / "tenant-7"
     client = start(ALIQUOT_SLICE=str(slice_path))
     client.ask("spin 100")
-    client.end()
+    client.kill()
     names = {(each["pid"], each["slice"]) for each in read_record(tool)}
     assert names == {(client.pid, "tenant-7")}
 

@@ -109,7 +109,7 @@ def test_a_hung_kernel_ends_with_its_process_or_when_cleared(start: Start, tool:
     culprit.send("sync")
     time.sleep(0.3)
     assert json.loads(tool("fault", "list", "--json"))[0]["hung_pid"] == culprit.pid
-    culprit.end()
+    culprit.kill()
     assert other.ask("spin 20") == "SUCCESS"
     tool("fault", "hang", "--pid", str(other.pid))
     other.ask("launch work 10")
@@ -174,9 +174,9 @@ def test_without_a_name_the_first_instance_is_seen(start: Start, tool: Tool) -> 
     holder = start(CUDA_VISIBLE_DEVICES=uuid)
     with pytest.raises(RuntimeError, match="in use"):
         tool("mig", "destroy", "--all")
-    holder.end()
+    holder.kill()
     for client in (start(),):
-        client.end()
+        client.kill()
 
 
 def test_an_instance_goes_once_its_processes_have(start: Start, tool: Tool) -> None:
@@ -185,7 +185,7 @@ def test_an_instance_goes_once_its_processes_have(start: Start, tool: Tool) -> N
     client = start()
     with pytest.raises(RuntimeError, match="in use"):
         tool("mig", "off")
-    client.end()
+    client.kill()
     tool("mig", "destroy", "--all")
     tool("mig", "off")
     assert start().ask("sm") == "132"

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from ..lines import LineProgram
+
 PRELUDE = """
 import ctypes, json, sys
 import pynvml as n
@@ -49,17 +51,10 @@ def nvml(nvml_env: Mapping[str, str]) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def worker(native_build: Path, nvml_env: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+def worker(native_build: Path, nvml_env: Mapping[str, str]) -> Iterator[LineProgram]:
     """A process on the same machine: 3 GiB and 500 ms of work on card 0, 1 GiB on card 3."""
     program = native_build / "native/simgpu/machine/probe/aliquot-machine-probe"
-    process = subprocess.Popen(
-        [program], env=dict(nvml_env), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    )
-    assert process.stdin
-    assert process.stdout
-    for command in ("reserve 0 3221225472", "reserve 3 1073741824", "spin 0 500"):
-        process.stdin.write(command + "\n")
-    assert [process.stdout.readline().strip() for _ in range(4)][:3] == ["ready", "ok", "ok"]
-    yield process
-    process.kill()
-    process.communicate()
+    with LineProgram([program], nvml_env) as process:
+        assert process.ask("reserve 0 3221225472") == process.ask("reserve 3 1073741824") == "ok"
+        process.ask("spin 0 500")
+        yield process

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from ..lines import LineProgram
+
 INVALID_ARGUMENT, NOT_SUPPORTED, NOT_FOUND, INSUFFICIENT_SIZE, VERSION_MISMATCH = 2, 3, 6, 7, 25
 Nvml = Callable[..., Any]
 LIBRARY = "L = ctypes.CDLL('libnvidia-ml.so.1')\nh = n.nvmlDeviceGetHandleByIndex(0)\nu = ctypes.c_uint\n"
@@ -112,7 +114,7 @@ def test_struct_versions_are_checked(nvml: Nvml) -> None:
     ) == [VERSION_MISMATCH, 0]
 
 
-def test_lists_say_how_much_room_they_need(nvml: Nvml, worker: subprocess.Popen[str]) -> None:
+def test_lists_say_how_much_room_they_need(nvml: Nvml, worker: LineProgram) -> None:
     result = nvml(
         LIBRARY + "count = u(0)\n"
         "f = L.nvmlDeviceGetComputeRunningProcesses_v3\n"

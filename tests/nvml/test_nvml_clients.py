@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from ..lines import LineProgram
+
 GIB = 1 << 30
 Nvml = Callable[..., Any]
 
@@ -45,7 +47,7 @@ def test_handles_lead_back_to_the_card(nvml: Nvml) -> None:
     ) == [[0] * 4, [1] * 4, [2] * 4, [3] * 3]
 
 
-def test_memory_and_processes(nvml: Nvml, worker: subprocess.Popen[str]) -> None:
+def test_memory_and_processes(nvml: Nvml, worker: LineProgram) -> None:
     seen = nvml(
         "result = []\n"
         "for i in range(4):\n"
@@ -62,9 +64,8 @@ def test_memory_and_processes(nvml: Nvml, worker: subprocess.Popen[str]) -> None
     assert seen == [[3 * GIB, first, first, 0], [0, [], [], 0], [0, [], [], 0], [GIB, last, last, 0]]
 
 
-def test_load_is_measured_and_the_rest_follows(nvml: Nvml, worker: subprocess.Popen[str]) -> None:
-    assert worker.stdin
-    worker.stdin.write("spin 0 20000\n")
+def test_load_is_measured_and_the_rest_follows(nvml: Nvml, worker: LineProgram) -> None:
+    worker.send("spin 0 20000")
     busy, idle = nvml(
         "import time; time.sleep(1.2)\n"
         "result = []\n"
@@ -154,7 +155,7 @@ def test_a_client_that_forks_keeps_seeing(fork: bool, nvml: Nvml) -> None:
     )
 
 
-def test_nvitop_shows_cards_and_processes(nvml_env: Mapping[str, str], worker: subprocess.Popen[str]) -> None:
+def test_nvitop_shows_cards_and_processes(nvml_env: Mapping[str, str], worker: LineProgram) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "nvitop", "-1", "--colorful"],
         env={**nvml_env, "COLUMNS": "140", "LINES": "60", "TERM": "xterm", "LANG": "C.UTF-8"},
@@ -178,9 +179,7 @@ def test_nvitop_shows_cards_and_processes(nvml_env: Mapping[str, str], worker: s
     assert "1024MiB" in lines[1]
 
 
-def test_gpustat_shows_cards_and_processes(
-    nvml_env: Mapping[str, str], worker: subprocess.Popen[str]
-) -> None:
+def test_gpustat_shows_cards_and_processes(nvml_env: Mapping[str, str], worker: LineProgram) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "gpustat", "--json"],
         env=dict(nvml_env),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from typing import Any
+
+from ..lines import LineProgram
 
 Nvml = Callable[..., Any]
 INVALID, NOT_SUPPORTED, NO_PERMISSION = 2, 3, 4
@@ -17,8 +18,7 @@ CODE = (
 )
 
 
-def test_a_power_limit_caps_clocks_for_every_process(nvml: Nvml, worker: subprocess.Popen[str]) -> None:
-    assert worker.stdin
+def test_a_power_limit_caps_clocks_for_every_process(nvml: Nvml, worker: LineProgram) -> None:
     limits = nvml(
         CODE + "low, high = n.nvmlDeviceGetPowerManagementLimitConstraints(h)\n"
         "result = [low, high, *[code(n.nvmlDeviceSetPowerManagementLimit, h, mw) for mw in (low - "
@@ -26,7 +26,7 @@ def test_a_power_limit_caps_clocks_for_every_process(nvml: Nvml, worker: subproc
         **AS_ROOT,
     )
     assert limits == [350_000, 700_000, INVALID, INVALID, 0]
-    worker.stdin.write("spin 0 20000\n")
+    worker.send("spin 0 20000")
     enforced, power, clock, reasons = nvml(
         "import time; time.sleep(1.2); h = n.nvmlDeviceGetHandleByIndex(0)\n"
         "result = [n.nvmlDeviceGetEnforcedPowerLimit(h), n.nvmlDeviceGetPowerUsage(h),\n"
@@ -62,7 +62,7 @@ def test_energy_is_power_over_time(nvml: Nvml) -> None:
     assert abs(drawn - power * seconds) < 0.1 * power * seconds
 
 
-def test_accounting_counts_who_came_after(nvml: Nvml, worker: subprocess.Popen[str]) -> None:
+def test_accounting_counts_who_came_after(nvml: Nvml, worker: LineProgram) -> None:
     off, on, pids = nvml(
         CODE + "result = [code(n.nvmlDeviceGetAccountingPids, h)]\n"
         "n.nvmlDeviceSetAccountingMode(h, 1)\n"
@@ -84,9 +84,8 @@ def test_samples_are_a_series(nvml: Nvml) -> None:
     assert again == 6
 
 
-def test_gpm_reports_what_is_counted(nvml: Nvml, worker: subprocess.Popen[str]) -> None:
-    assert worker.stdin
-    worker.stdin.write("spin 0 20000\n")
+def test_gpm_reports_what_is_counted(nvml: Nvml, worker: LineProgram) -> None:
+    worker.send("spin 0 20000")
     busy, occupancy, old = nvml(
         CODE + "import time\n"
         "a, b = n.nvmlGpmSampleAlloc(), n.nvmlGpmSampleAlloc()\n"

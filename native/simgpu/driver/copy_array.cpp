@@ -47,30 +47,23 @@ CUDA_MEMCPY3D box_of(const Rows& rows) noexcept {
   return box;
 }
 
-// `place` names the other side.
-template <class Place>
-CUresult into(CUarray array, std::size_t offset, std::size_t bytes, Place place, CUstream stream,
-              bool blocking) {
-  return with_context([&](Driver&, const ContextPtr&) {
-    Rows rows;
-    if (const CUresult found = rows_of(array, offset, bytes, rows); found != CUDA_SUCCESS)
-      return found;
-    CUDA_MEMCPY3D box = box_of(rows);
-    to_array(box, array, rows);
-    place(box);
-    return copy_box(box, stream, blocking);
-  });
-}
+// Which side of a box the array is: from_array or to_array.
+using ArraySide = void (*)(CUDA_MEMCPY3D& box, CUarray array, const Rows& rows) noexcept;
 
+struct Part {
+  CUarray array;
+  std::size_t offset, bytes;
+};
+
+// `place` names the side that is linear memory.
 template <class Place>
-CUresult out_of(CUarray array, std::size_t offset, std::size_t bytes, Place place, CUstream stream,
-                bool blocking) {
+CUresult copy_part(ArraySide side, const Part& part, Place place, CUstream stream, bool blocking) {
   return with_context([&](Driver&, const ContextPtr&) {
     Rows rows;
-    if (const CUresult found = rows_of(array, offset, bytes, rows); found != CUDA_SUCCESS)
+    if (const CUresult found = rows_of(part.array, part.offset, part.bytes, rows); found != CUDA_SUCCESS)
       return found;
     CUDA_MEMCPY3D box = box_of(rows);
-    from_array(box, array, rows);
+    side(box, part.array, rows);
     place(box);
     return copy_box(box, stream, blocking);
   });
@@ -99,7 +92,7 @@ ALIQUOT_EXPORT CUresult cuMemcpyDtoA_v2(CUarray to, size_t offset, CUdeviceptr f
     box.srcMemoryType = CU_MEMORYTYPE_DEVICE;
     box.srcDevice = from;
   };
-  return into(to, offset, bytes, place, nullptr, true);
+  return copy_part(to_array, {to, offset, bytes}, place, nullptr, true);
 }
 
 ALIQUOT_EXPORT CUresult cuMemcpyAtoD_v2(CUdeviceptr to, CUarray from, size_t offset, size_t bytes) {
@@ -107,25 +100,25 @@ ALIQUOT_EXPORT CUresult cuMemcpyAtoD_v2(CUdeviceptr to, CUarray from, size_t off
     box.dstMemoryType = CU_MEMORYTYPE_DEVICE;
     box.dstDevice = to;
   };
-  return out_of(from, offset, bytes, place, nullptr, true);
+  return copy_part(from_array, {from, offset, bytes}, place, nullptr, true);
 }
 
 ALIQUOT_EXPORT CUresult cuMemcpyHtoA_v2(CUarray to, size_t offset, const void* from, size_t bytes) {
-  return into(to, offset, bytes, from_host(from), nullptr, true);
+  return copy_part(to_array, {to, offset, bytes}, from_host(from), nullptr, true);
 }
 
 ALIQUOT_EXPORT CUresult cuMemcpyAtoH_v2(void* to, CUarray from, size_t offset, size_t bytes) {
-  return out_of(from, offset, bytes, to_host(to), nullptr, true);
+  return copy_part(from_array, {from, offset, bytes}, to_host(to), nullptr, true);
 }
 
 ALIQUOT_EXPORT CUresult cuMemcpyHtoAAsync_v2(CUarray to, size_t offset, const void* from, size_t bytes,
                                              CUstream stream) {
-  return into(to, offset, bytes, from_host(from), stream, false);
+  return copy_part(to_array, {to, offset, bytes}, from_host(from), stream, false);
 }
 
 ALIQUOT_EXPORT CUresult cuMemcpyAtoHAsync_v2(void* to, CUarray from, size_t offset, size_t bytes,
                                              CUstream stream) {
-  return out_of(from, offset, bytes, to_host(to), stream, false);
+  return copy_part(from_array, {from, offset, bytes}, to_host(to), stream, false);
 }
 
 ALIQUOT_EXPORT CUresult cuMemcpyAtoA_v2(CUarray to, size_t to_offset, CUarray from, size_t from_offset,

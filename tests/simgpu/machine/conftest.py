@@ -6,59 +6,23 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
+from ...lines import LineProgram
+
 _OURS = ("ALIQUOT_SIMGPU", "ALIQUOT_SLICE")
 
 
-class Probe:
+class Probe(LineProgram):
     """One process on the machine. Lines go in, answers come out."""
 
-    def __init__(self, program: Path, env: Mapping[str, str]) -> None:
-        self.process = subprocess.Popen(
-            [program],
-            env=dict(env),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            bufsize=1,
-        )
-        self.greeting = self.answer()
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    def send(self, *words: object) -> None:
-        assert self.process.stdin
-        self.process.stdin.write(" ".join(map(str, words)) + "\n")
-
-    def answer(self) -> str:
-        assert self.process.stdout
-        return self.process.stdout.readline().strip()
-
-    def ask(self, *words: object) -> str:
-        self.send(*words)
-        return self.answer()
-
     def used(self, card: int = 0) -> int:
+        """Bytes of the card's memory that are in use."""
         return int(self.ask("vram", card).split()[0])
-
-    def signal(self, number: int) -> None:
-        self.process.send_signal(number)
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.end()
-
-    def end(self) -> str:
-        """Closes the input, waits, and returns what was written to standard error."""
-        return self.process.communicate(timeout=30)[1]
 
 
 class StartProbe(Protocol):
@@ -87,13 +51,12 @@ def probe(native_build: Path, machine_env: dict[str, str]) -> Iterator[StartProb
 
     def start(**env: str) -> Probe:
         program = native_build / "native/simgpu/machine/probe/aliquot-machine-probe"
-        started.append(Probe(program, machine_env | env))
+        started.append(Probe([program], machine_env | env))
         return started[-1]
 
     yield start
     for one in started:
-        one.process.kill()
-        one.process.communicate()
+        one.kill()
 
 
 @pytest.fixture
