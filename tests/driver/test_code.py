@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import nvidia
 import pytest
 
 PTX = Path(__file__).parent / "ptx"
@@ -102,6 +104,38 @@ def test_bad_images(api: Any, context: Any, image: bytes, codes: tuple[str, ...]
 def test_machine_code_alone(api: Any, context: Any, capfd: pytest.CaptureFixture[str]) -> None:
     assert api.code("cuModuleLoadData", fat_binary((2, 90, b"\x7fELF" + b"\0" * 60))) == "NO_BINARY_FOR_GPU"
     assert "compute_" in capfd.readouterr().err
+
+
+def cubin(text_of: bytes, folder: Path) -> bytes:
+    """Machine code for compute capability 7.5, made by NVIDIA's assembler."""
+    source, result = folder / "source.ptx", folder / "result.cubin"
+    source.write_bytes(text_of.rstrip(b"\0"))
+    assembler = Path(nvidia.__path__[0]) / "cu13/bin/ptxas"
+    subprocess.run([assembler, "-arch=sm_75", source, "-o", result], check=True, capture_output=True)
+    return result.read_bytes()
+
+
+def test_library_of_machine_code_alone(api: Any, context: Any, tmp_path: Path) -> None:
+    """It is loaded where it is used: a program that never uses it runs, and only its kernels are refused."""
+    machine_code = fat_binary((2, 75, cubin(text("kernels"), tmp_path)))
+    assert api.code("cuModuleLoadData", machine_code) == "NO_BINARY_FOR_GPU"
+    library = api.cuLibraryLoadData(machine_code, [], [], 0, [], [], 0)
+    kernel = api.cuLibraryGetKernel(library, b"increment")
+    assert api.cuKernelGetName(kernel) == b"increment"
+    assert api.code("cuKernelGetFunction", kernel) == "NO_BINARY_FOR_GPU"
+    assert api.code("cuLibraryGetModule", library) == "NO_BINARY_FOR_GPU"
+    launched = api.code("cuLaunchKernel", api.CUfunction(int(kernel)), 1, 1, 1, 1, 1, 1, 0, 0, 0, 0)
+    assert launched == "NO_BINARY_FOR_GPU"
+    assert api.code("cuLibraryGetKernel", library, b"no_such_kernel") == "NOT_FOUND"
+    api.cuLibraryUnload(library)
+
+
+@pytest.mark.parametrize("cut", [8, 64, 200, -64])
+def test_library_of_broken_machine_code(api: Any, context: Any, tmp_path: Path, cut: int) -> None:
+    broken = cubin(text("kernels"), tmp_path)[:cut]
+    library = api.cuLibraryLoadData(fat_binary((2, 75, broken)), [], [], 0, [], [], 0)
+    assert api.code("cuLibraryGetModule", library) == "NO_BINARY_FOR_GPU"
+    api.cuLibraryUnload(library)
 
 
 def test_error_log(api: Any, context: Any) -> None:

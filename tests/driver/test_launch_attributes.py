@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
 import pytest
+
+REAL = os.environ.get("ALIQUOT_TEST_REAL_GPU") == "1"
 
 
 @pytest.fixture
@@ -95,3 +98,41 @@ def test_a_cooperative_launch_must_fit_the_card(api: Any, launch_with: Any, put:
     out = put(np.zeros(1, np.uint32))
     cooperative = ("COOPERATIVE", number("cooperative", 1))
     assert launch_with(out, cooperative, grid=1 << 20) == "COOPERATIVE_LAUNCH_TOO_LARGE"
+
+
+@pytest.fixture
+def cluster_of(api: Any, context: Any, kernels: Any) -> Any:
+    """What a configuration with these cluster dimensions answers, of `empty` or of no kernel."""
+
+    def ask(call: str, *extent: int, threads: int = 128, kernel: Any = None) -> Any:
+        config = api.CUlaunchConfig()
+        config.gridDimX, config.gridDimY, config.gridDimZ = 4, 1, 1
+        config.blockDimX, config.blockDimY, config.blockDimZ = threads, 1, 1
+        if extent:
+            attribute = api.CUlaunchAttribute()
+            attribute.id = api.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
+            size = attribute.value.clusterDim
+            size.x, size.y, size.z = extent
+            config.attrs, config.numAttrs = [attribute], 1
+        function = kernels("empty") if kernel is None else kernel
+        code = api.code(call, function, config)
+        return getattr(api, call)(function, config) if code == "SUCCESS" else code
+
+    return ask
+
+
+def test_clusters_that_fit(api: Any, kernels: Any, cluster_of: Any) -> None:
+    """As many as blocks, where a cluster is a block."""
+    per_multiprocessor = api.cuOccupancyMaxActiveBlocksPerMultiprocessor(kernels("empty"), 128, 0)
+    count = api.cuDeviceGetAttribute(api.CUdevice_attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 0)
+    assert cluster_of("cuOccupancyMaxActiveClusters", 1, 1, 1) == per_multiprocessor * count
+    assert cluster_of("cuOccupancyMaxActiveClusters") == "INVALID_VALUE"
+    assert cluster_of("cuOccupancyMaxActiveClusters", 1, 1, 1, threads=0) == "INVALID_VALUE"
+
+
+@pytest.mark.skipif(REAL, reason="of cards that launch no clusters")
+def test_clusters_of_a_card_without(api: Any, cluster_of: Any) -> None:
+    assert cluster_of("cuOccupancyMaxActiveClusters", 2, 1, 1) == "INVALID_CLUSTER_SIZE"
+    assert cluster_of("cuOccupancyMaxActiveClusters", 1, 1, 1, kernel=api.CUfunction(0)) > 0
+    assert cluster_of("cuOccupancyMaxPotentialClusterSize") == 1
+    assert cluster_of("cuOccupancyMaxPotentialClusterSize", threads=2048) == "INVALID_VALUE"

@@ -172,6 +172,14 @@ def elf_section(file: Path, name: str) -> bytes:
     pytest.fail(f"{file} has no section {name}")
 
 
+@pytest.mark.parametrize("mode", ["none", "speed", "size"])
+def test_kernels_of_machine_code_alone(image_dump, fatbinary, mode: str) -> None:
+    """Named, though none can run; also where the cubin is compressed."""
+    (answer,) = image_dump([fatbinary(mode, elf=(80, 90), text=PTX.replace("k()", "a_kernel()"))])
+    assert answer["status"] == "no_ptx"
+    assert answer["cubin_kernels"] == ["a_kernel"]
+
+
 def test_library_of_another_project(image_dump, ptx_dump) -> None:
     """CuPy's generator library: eight architectures in one container, megabytes of PTX."""
     found = find_spec("cupy")

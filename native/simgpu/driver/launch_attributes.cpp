@@ -55,14 +55,14 @@ CUresult check_value(CUlaunchAttributeID id, const CUlaunchAttributeValue& value
   }
 }
 
+} // namespace
+
 bool attributes_are_there(const CUlaunchConfig& config) noexcept {
   if (config.numAttrs == 0)
     return true;
   return config.numAttrs <= kMostAttributes && config.attrs != nullptr &&
          host_range_is_mapped(config.attrs, config.numAttrs * sizeof *config.attrs);
 }
-
-} // namespace
 
 CUresult put_attribute(CUlaunchAttributeID id, const CUlaunchAttributeValue& value, LaunchShape& shape,
                        LaunchAttributes& attributes) {

@@ -10,6 +10,8 @@ namespace aliquot::simgpu::driver {
 
 using LaunchAttributes = std::map<CUlaunchAttributeID, CUlaunchAttributeValue>;
 
+// Whether the list that `config` points to can be one.
+bool attributes_are_there(const CUlaunchConfig& config) noexcept;
 // Checks one attribute and keeps it. NOT_SUPPORTED for what is known and not implemented (clusters of more
 // than one block, kernels that a device updates), INVALID_VALUE for what is none.
 CUresult put_attribute(CUlaunchAttributeID id, const CUlaunchAttributeValue& value, LaunchShape& shape,

@@ -28,7 +28,7 @@ CUresult load(CUlibrary* out, const void* image, std::size_t known_bytes, const 
     if (out == nullptr || image == nullptr || !log.read(option_count, options, values))
       return CUDA_ERROR_INVALID_VALUE;
     CUresult error = CUDA_SUCCESS;
-    const auto code = Code::read(image, known_bytes, capability_for_library(driver), log, error);
+    const auto code = Code::read_lazily(image, known_bytes, capability_for_library(driver), log, error);
     if (!code)
       return error;
     const auto library = std::make_shared<Library>(code);

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "native/simgpu/image/cubin.hpp"
+
 namespace aliquot::simgpu::image {
 namespace {
 
@@ -82,23 +84,13 @@ bool within_total(std::uint64_t bytes, const Contents& out) {
   return bytes <= 2 * kLargestText && out.ptx.size() < kMostTexts;
 }
 
-Status extract(const Entry& entry, Contents& out) {
-  const bool compressed = (entry.flags & (kFlagLz4 | kFlagZstd)) != 0;
-  if (!within_total(compressed ? std::min(entry.uncompressed, kLargestText) : entry.payload.size(), out))
-    return invalid(out, "its texts take more than 512 MiB together");
-  PtxText& made = out.ptx.emplace_back();
-  made.sm = entry.sm;
-  made.max_registers = entry.max_registers;
+bool is_compressed(const Entry& entry) {
+  return (entry.flags & (kFlagLz4 | kFlagZstd)) != 0;
+}
+
+// The payload of a compressed entry.
+Status expand(const Entry& entry, std::string& text, Contents& out) {
   const bool lz4 = (entry.flags & kFlagLz4) != 0, zstd = (entry.flags & kFlagZstd) != 0;
-  if (!lz4 && !zstd) {
-    made.text.assign(reinterpret_cast<const char*>(entry.payload.data()), entry.payload.size());
-    cut_at_nul(made.text);
-    // A flag that we do not know may stand for a compression that we do not know.
-    if (is_linked(entry) || made.text.find(".version") != std::string::npos)
-      return Status::Ok;
-    out.message = "a PTX entry of the fat binary is stored in an unknown way";
-    return Status::Unsupported;
-  }
   const std::uint64_t stored = entry.compressed != 0 ? entry.compressed : entry.payload.size();
   if (lz4 && zstd)
     return invalid(out, "an entry is compressed in two ways");
@@ -107,17 +99,37 @@ Status extract(const Entry& entry, Contents& out) {
   if (entry.uncompressed > kLargestText)
     return invalid(out, "an entry says that it expands past 256 MiB");
   const Bytes in = entry.payload.first(stored);
-  if (!(lz4 ? decompress_lz4 : decompress_zstd)(in, entry.uncompressed, made.text))
+  if (!(lz4 ? decompress_lz4 : decompress_zstd)(in, entry.uncompressed, text))
     return invalid(out, lz4 ? "an LZ4 entry does not decompress" : "a Zstandard entry does not decompress");
-  cut_at_nul(made.text);
   return Status::Ok;
 }
 
+Status extract(const Entry& entry, Contents& out) {
+  const bool compressed = is_compressed(entry);
+  if (!within_total(compressed ? std::min(entry.uncompressed, kLargestText) : entry.payload.size(), out))
+    return invalid(out, "its texts take more than 512 MiB together");
+  PtxText& made = out.ptx.emplace_back();
+  made.sm = entry.sm;
+  made.max_registers = entry.max_registers;
+  if (compressed) {
+    const Status status = expand(entry, made.text, out);
+    cut_at_nul(made.text);
+    return status;
+  }
+  made.text.assign(reinterpret_cast<const char*>(entry.payload.data()), entry.payload.size());
+  cut_at_nul(made.text);
+  // A flag that we do not know may stand for a compression that we do not know.
+  if (is_linked(entry) || made.text.find(".version") != std::string::npos)
+    return Status::Ok;
+  out.message = "a PTX entry of the fat binary is stored in an unknown way";
+  return Status::Unsupported;
+}
+
 // The newest that the card would take, else the oldest of the newer ones.
-const Entry* choose(const std::vector<Entry>& entries, std::uint32_t sm) {
+const Entry* choose(const std::vector<Entry>& entries, std::uint16_t kind, std::uint32_t sm) {
   const Entry *best = nullptr, *newer = nullptr;
   for (const Entry& entry : entries) {
-    if (entry.kind != kKindPtx)
+    if (entry.kind != kind)
       continue;
     if (entry.sm <= sm)
       best = best && best->sm >= entry.sm ? best : &entry;
@@ -125,6 +137,19 @@ const Entry* choose(const std::vector<Entry>& entries, std::uint32_t sm) {
       newer = newer && newer->sm <= entry.sm ? newer : &entry;
   }
   return best ? best : newer;
+}
+
+// A cubin that cannot be read names no kernels: none of them could run in any case.
+void name_kernels(const Entry& cubin, Contents& out) {
+  std::string file;
+  Contents unheard;
+  if (is_compressed(cubin) && expand(cubin, file, unheard) != Status::Ok)
+    return;
+  const Bytes bytes = is_compressed(cubin)
+                          ? Bytes(reinterpret_cast<const std::uint8_t*>(file.data()), file.size())
+                          : cubin.payload;
+  for (std::string& name : kernels_of_cubin(bytes))
+    out.cubin_kernels.push_back(std::move(name));
 }
 
 } // namespace
@@ -143,9 +168,12 @@ Status read_container(Bytes container, std::uint32_t sm, Contents& out) {
   for (const Entry& entry : entries)
     if (entry.kind == kKindElf && out.cubin_sms.size() < kMostCubinsNamed)
       out.cubin_sms.push_back(entry.sm);
-  const Entry* chosen = choose(entries, sm);
-  if (!chosen)
+  const Entry* chosen = choose(entries, kKindPtx, sm);
+  if (!chosen) {
+    if (const Entry* cubin = choose(entries, kKindElf, sm))
+      name_kernels(*cubin, out);
     return Status::NoPtx;
+  }
   if (!is_linked(*chosen))
     return extract(*chosen, out);
   for (const Entry& entry : entries) {

@@ -61,6 +61,7 @@ Status container_at(std::uintptr_t at, const Reach& reach, std::uint32_t sm, Con
     return invalid(out, "malformed fat binary: no container where one should be");
   if (!reach.holds(at, bytes))
     return invalid(out, "malformed fat binary: the image ends before its container does");
+  out.fat_binary = true;
   return read_container({header, bytes}, sm, out);
 }
 

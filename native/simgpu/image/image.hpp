@@ -30,7 +30,10 @@ struct PtxText {
 struct Contents {
   std::vector<PtxText> ptx;             // all that belong together: one, or several for a linked image
   std::vector<std::uint32_t> cubin_sms; // cubins that were passed over, for the log line
-  std::string message;                  // for a person, where Status is not Ok
+  bool fat_binary = false;              // a wrapper or a container, whatever is in it
+  // Where a fat binary has no PTX: the kernels of the cubin that such a card would run, or of any.
+  std::vector<std::string> cubin_kernels;
+  std::string message; // for a person, where Status is not Ok
 };
 
 // Reads the image at `image`. `known_bytes` bounds it where the caller knows its size (cuLinkAddData, tests,

@@ -31,10 +31,10 @@ CUresult result_of(const exec::CompileResult& failed) noexcept {
   return failed.unsupported ? CUDA_ERROR_NOT_SUPPORTED : CUDA_ERROR_INVALID_PTX;
 }
 
-// What the client can do about an image that holds machine code alone.
-constexpr const char* kNoPtxAdvice = "; the simulated GPU runs PTX: compile with -arch=compute_XX or "
-                                     "-gencode ...,code=compute_XX, ask NVRTC for "
-                                     "compute_XX rather than sm_XX, or set CUPY_COMPILE_WITH_PTX=1";
+CUresult refuse(const Code& code, const std::string& kernel) {
+  common::log_line(common::LogLevel::Warning, "%s: %s", kernel.c_str(), code.refusal().c_str());
+  return CUDA_ERROR_NO_BINARY_FOR_GPU;
+}
 
 // As .maxnreg does, for all kernels of a module. 0: not at all.
 void limit_registers(ptx::Module& module, std::uint32_t most) noexcept {
@@ -121,13 +121,33 @@ void JitLog::info(const std::string& message) noexcept {
 
 std::shared_ptr<const Code> Code::read(const void* image, std::size_t known_bytes, std::uint32_t capability,
                                        JitLog& log, CUresult& error) {
+  auto code = read_lazily(image, known_bytes, capability, log, error);
+  if (!code || code->refusal().empty())
+    return code;
+  error = CUDA_ERROR_NO_BINARY_FOR_GPU;
+  log.error(code->refusal());
+  return nullptr;
+}
+
+std::shared_ptr<const Code> Code::read_lazily(const void* image, std::size_t known_bytes,
+                                              std::uint32_t capability, JitLog& log, CUresult& error) {
   image::Contents contents;
   const image::Status status = image::read(image, known_bytes, capability, contents);
-  if (status != image::Status::Ok) {
-    error = result_of(status);
-    log.error(contents.message + (status == image::Status::NoPtx ? kNoPtxAdvice : ""));
+  if (status == image::Status::Ok)
+    return parse(contents, log, error);
+  error = result_of(status);
+  if (status != image::Status::NoPtx || !contents.fat_binary || contents.cubin_sms.empty()) {
+    log.error(contents.message);
     return nullptr;
   }
+  auto code = std::make_shared<Code>();
+  code->entry_names_ = std::move(contents.cubin_kernels);
+  code->refusal_ = std::move(contents.message);
+  error = CUDA_SUCCESS;
+  return code;
+}
+
+std::shared_ptr<const Code> Code::parse(const image::Contents& contents, JitLog& log, CUresult& error) {
   auto code = std::make_shared<Code>();
   ptx::ParseError problem;
   if (contents.ptx.empty() || !parse_all(contents, code->module_, problem)) {
@@ -149,6 +169,8 @@ bool Code::has_entry(const std::string& name) const noexcept {
 }
 
 CUresult Code::info(const std::string& entry, const exec::KernelInfo*& found) const {
+  if (!refusal_.empty())
+    return refuse(*this, entry);
   const std::lock_guard guard(sample_mutex_);
   if (!sample_) {
     exec::CompileResult compiled =
@@ -178,6 +200,11 @@ const exec::KernelInfo& Function::info() const noexcept {
 std::shared_ptr<LoadedModule> LoadedModule::load(const std::shared_ptr<Context>& context,
                                                  const std::shared_ptr<const Code>& code, JitLog& log,
                                                  CUresult& error) {
+  if (!code->refusal().empty()) {
+    error = CUDA_ERROR_NO_BINARY_FOR_GPU;
+    log.error(code->refusal());
+    return nullptr;
+  }
   auto module = std::make_shared<LoadedModule>(context, code);
   error = module->place_code();
   if (error == CUDA_SUCCESS)
@@ -321,6 +348,10 @@ Kernel::Kernel(std::shared_ptr<Library> library_, std::string name_)
     : library(library_), code(library_->code), name(std::move(name_)) {}
 
 std::shared_ptr<Function> Kernel::in(const std::shared_ptr<Context>& context, CUresult& error) {
+  if (!code->refusal().empty()) {
+    error = refuse(*code, name);
+    return nullptr;
+  }
   const std::shared_ptr<Library> owner = library.lock();
   if (!owner) {
     error = CUDA_ERROR_INVALID_HANDLE;

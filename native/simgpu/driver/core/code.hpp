@@ -19,6 +19,10 @@
 #include "native/simgpu/exec/exec.hpp"
 #include "native/simgpu/ptx/ast.hpp"
 
+namespace aliquot::simgpu::image {
+struct Contents;
+}
+
 namespace aliquot::simgpu::driver {
 
 class Library;
@@ -52,19 +56,28 @@ class Code {
   // Null and `error` where the image cannot be used. `known_bytes` as in image::read.
   static std::shared_ptr<const Code> read(const void* image, std::size_t known_bytes,
                                           std::uint32_t capability, JitLog& log, CUresult& error);
+  // The same, for what is loaded when it is used: a fat binary of machine code alone gives its kernels'
+  // names, and load() and info() fail. A program may never use it, and others may be in the same program.
+  static std::shared_ptr<const Code> read_lazily(const void* image, std::size_t known_bytes,
+                                                 std::uint32_t capability, JitLog& log, CUresult& error);
 
   const ptx::Module& module() const noexcept { return module_; }
   const std::vector<exec::GlobalInfo>& globals() const noexcept { return globals_; }
   // Entry functions with a body, in the order of the module.
   const std::vector<std::string>& entry_names() const noexcept { return entry_names_; }
   bool has_entry(const std::string& name) const noexcept;
+  // Why no card here can run it; empty where one can.
+  const std::string& refusal() const noexcept { return refusal_; }
   // Facts about a kernel without a context to load it into; a log line says why the code does not compile.
   CUresult info(const std::string& entry, const exec::KernelInfo*& found) const;
 
  private:
+  static std::shared_ptr<const Code> parse(const image::Contents& contents, JitLog& log, CUresult& error);
+
   ptx::Module module_;
   std::vector<exec::GlobalInfo> globals_;
   std::vector<std::string> entry_names_;
+  std::string refusal_;
   mutable std::mutex sample_mutex_;
   mutable std::shared_ptr<const exec::Program> sample_; // compiled with no real addresses, for its facts
 };

@@ -60,6 +60,9 @@ void print(image::Status status, const image::Contents& contents) {
             << "\",\"message\":" << quoted(contents.message) << ",\"cubins\":[";
   for (std::size_t i = 0; i < contents.cubin_sms.size(); ++i)
     std::cout << (i == 0 ? "" : ",") << contents.cubin_sms[i];
+  std::cout << "],\"cubin_kernels\":[";
+  for (std::size_t i = 0; i < contents.cubin_kernels.size(); ++i)
+    std::cout << (i == 0 ? "" : ",") << quoted(contents.cubin_kernels[i]);
   std::cout << "],\"ptx\":[";
   for (std::size_t i = 0; i < contents.ptx.size(); ++i)
     std::cout << (i == 0 ? "" : ",") << "{\"sm\":" << contents.ptx[i].sm
