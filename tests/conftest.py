@@ -25,6 +25,16 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests on the real card are left out unless `-m` asks for them."""
+    if "gpu" in str(config.getoption("markexpr")):
+        return
+    real = [item for item in items if item.get_closest_marker("gpu")]
+    if real:
+        config.hook.pytest_deselected(items=real)
+        items[:] = [item for item in items if item not in real]
+
+
 @pytest.fixture(scope="session")
 def native_build() -> Path:
     """The CMake build folder: ALIQUOT_BUILD_DIR, or build/native. Fails where nothing was built."""

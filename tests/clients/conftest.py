@@ -31,16 +31,6 @@ NVIDIA = (
 )
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests on the real card are left out unless `-m` asks for them."""
-    if "gpu" in str(config.getoption("markexpr")):
-        return
-    real = [item for item in items if item.get_closest_marker("gpu")]
-    if real:
-        config.hook.pytest_deselected(items=real)
-        items[:] = [item for item in items if item not in real]
-
-
 @dataclass(frozen=True)
 class Card:
     """A card that programs of a test module run on."""
