@@ -1,22 +1,15 @@
 # pyright: reportRedeclaration=false, reportAssignmentType=false, reportCallIssue=false
 # pyright: reportOperatorIssue=false, reportArgumentType=false
 # (each row's rule has the same name)
-# ruff: noqa: ARG005, B008, C901, E501, E731, F841 -- tables: rules take all operands of their instruction
-"""Cases by tables: video, carries, packed integers, moves, the rest of the warp, and approximate functions.
-
-Bounds of approximate functions are those of the PTX manual, sections 9.7.3 (f32, f64) and 9.7.4 (f16, bf16).
-"""
+# ruff: noqa: C901, E501, E731, F841 -- tables: rules take all operands of their instruction
+"""Cases by tables: video, carries, packed integers, moves, and the rest of the warp."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from itertools import product
 
-import ieee
 import numpy as np
-from ieee import F32, Format
-from ptx_cases import FORMATS, PACKED, THREADS, Case
+from ptx_cases import FORMATS, THREADS, Case
 from ptx_forms import Rule, cut, float_holds, make, memory_case, optional
 
 U32 = (1 << 32) - 1
@@ -285,112 +278,6 @@ def warp() -> list[Case]:
     return made
 
 
-# --- approximate functions
-
-
-def as_real(fmt: Format, bits: int) -> float:
-    if fmt.is_nan(bits):
-        return math.nan
-    if fmt.is_inf(bits):
-        return -math.inf if fmt.is_negative(bits) else math.inf
-    value = float(fmt.value(bits))
-    return math.copysign(value, -1) if fmt.is_negative(bits) else value
-
-
-def near(
-    fmt: Format, packed: bool, relative: float, absolute: float
-) -> Callable[[np.ndarray, np.ndarray], str | None]:
-    """Both are patterns. Numbers are held to a bound, NaNs and infinities to their kind."""
-
-    def wrong(x: int, y: int) -> bool:
-        got, want = as_real(fmt, x), as_real(fmt, y)
-        if not math.isfinite(want) or not math.isfinite(got):
-            return not (got == want or (math.isnan(got) and math.isnan(want)))
-        return abs(got - want) > max(absolute, relative * abs(want))
-
-    def check(got: np.ndarray, expected: np.ndarray) -> str | None:
-        if packed:
-            got, expected = got.view(np.uint16), expected.view(np.uint16)
-        bad = [k for k, (x, y) in enumerate(zip(got.tolist(), expected.tolist(), strict=True)) if wrong(x, y)]
-        shown = [(hex(got[k]), hex(expected[k])) for k in bad[:8]]
-        return f"{len(bad)} of {len(got)} past the bound: (got, expected) {shown}" if bad else None
-
-    return check
-
-
-def rounded(fmt: Format, function: Callable[[float], float]) -> Rule:
-    def rule(bits: int) -> int:
-        if fmt.is_nan(bits):
-            return fmt.nan
-        try:
-            value = function(as_real(fmt, bits))
-        except OverflowError:
-            value = math.inf
-        if not math.isfinite(value):
-            return fmt.nan if math.isnan(value) else fmt.infinity | (fmt.sign if value < 0 else 0)
-        return ieee.encode(fmt, ieee.Fraction(value), "rn", math.copysign(1, value) < 0)
-
-    return rule
-
-
-def inverse_root(a: float) -> float:
-    if a == 0:
-        return math.copysign(math.inf, a)
-    return math.nan if a < 0 else 0.0 if a == math.inf else 1 / math.sqrt(a)
-
-
-def approximations() -> list[Case]:
-    made = []
-    exp2 = lambda a: 0.0 if a == -math.inf else math.inf if a > 3000 else 2.0 ** max(a, -3000)
-    # tanh.approx.f16: 2^-10.987 absolute; .bf16: 2^-8 relative. ex2.approx.f16: 2^-9.9 relative; .bf16: 2^-7.
-    table: list[tuple[str, str, Callable[[float], float], float, float]] = [
-        ("tanh.approx", "f16", math.tanh, 0, 2**-10.987),
-        ("tanh.approx", "bf16", math.tanh, 2**-8, 0),
-        ("ex2.approx", "f16", exp2, 2**-9.9, 2**-24),
-        ("ex2.approx.ftz", "f16", exp2, 2**-9.9, 2**-24),
-        ("ex2.approx.ftz", "bf16", exp2, 2**-7, 0),
-    ]
-    for name, half, function, relative, absolute in table:
-        fmt = FORMATS[half]
-        rule = rounded(fmt, function)
-        if "ftz" in name:
-            rule = lambda a, r=rule, f=fmt: f.flush(r(f.flush(a)))
-        for kind in (half, half + "x2"):
-            whole = (lambda a, r=rule: r(a & 0xFFFF) | r(a >> 16) << 16) if kind in PACKED else rule
-            one = make(f"{name}.{kind}", (kind,), kind, whole, target="sm_90", count=1500)
-            # .ftz may flush a result that rounds up to the smallest normal number.
-            slack = float(fmt.value(1 << fmt.fraction)) if "ftz" in name else 0
-            one.check = near(fmt, kind in PACKED, relative, max(absolute, slack))
-            made.append(one)
-    smallest = float(F32.value(1 << 23))
-    for name, function, relative in (
-        ("ex2.approx.ftz.f32", exp2, 2**-22), ("sqrt.approx.ftz.f32", lambda a: math.sqrt(a) if a >= 0 else math.nan, 2**-21),
-        ("rsqrt.approx.ftz.f32", inverse_root, 2**-21),
-    ):  # fmt: skip
-        rule = lambda a, r=rounded(F32, function): F32.flush(r(F32.flush(a)))
-        one = make(name, ("f32",), "f32", rule, count=1500)
-        # ex2: 2 ulp or 2^-22 relative, of which the first is the wider
-        one.check = near(F32, False, max(relative, 2**-22), smallest)
-        made.append(one)
-    lg2 = lambda a: math.nan if a < 0 else -math.inf if a == 0 else math.log2(a)
-    circle = lambda a: a & ~F32.sign <= 0x40490FDB
-    for name, function, keep, absolute in (
-        ("lg2.approx.ftz.f32", lg2, lambda _: True, 2**-22), ("sin.approx.ftz.f32", math.sin, circle, 2**-20.5),
-        ("cos.approx.ftz.f32", math.cos, circle, 2**-20.5),
-    ):  # fmt: skip
-        rule = lambda a, r=rounded(F32, function): F32.flush(r(F32.flush(a)))
-        one = make(name, ("f32",), "f32", rule, only=keep, count=1500)
-        one.check = near(F32, False, 2**-22 if name.startswith("lg2") else 0, absolute)
-        made.append(one)
-    for name in ("div.approx.ftz.f32", "div.full.ftz.f32"):
-        moderate = lambda a, b: 0x00800000 <= b & 0x7FFFFFFF <= 0x7E800000
-        rule = lambda a, b: F32.flush(ieee.div(F32, F32.flush(a), F32.flush(b)))
-        one = make(name, ("f32", "f32"), "f32", rule, only=moderate, count=1500)
-        one.check = near(F32, False, 2**-22, smallest)
-        made.append(one)
-    return made
-
-
 CASES: list[Case] = [
-    *video(), *simd_video(), *integers(), *exchanges(), *warp(), *approximations(),
+    *video(), *simd_video(), *integers(), *exchanges(), *warp(),
 ]  # fmt: skip

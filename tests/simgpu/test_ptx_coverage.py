@@ -13,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import test_ptx_approximate
 import test_ptx_control
 import test_ptx_convert
 import test_ptx_float
@@ -86,7 +87,10 @@ def exemptions() -> dict[str, str]:
 
 
 def test_every_form_has_a_case(native_build: Path, tmp_path: Path) -> None:
-    modules = (test_ptx_control, test_ptx_convert, test_ptx_float, test_ptx_forms, test_ptx_integer)
+    modules = (
+        test_ptx_approximate, test_ptx_control, test_ptx_convert, test_ptx_float, test_ptx_forms,
+        test_ptx_integer,
+    )  # fmt: skip
     seen = executed(recorded(tmp_path, native_build))
     for module in modules:
         for one in module.CASES:

@@ -1,11 +1,10 @@
 """Floating-point instructions of PTX against exact fractions (PTX ISA 9.7.3 to 9.7.5), with every rounding.
 
-The approximate functions are held to the bounds that the PTX manual gives for them.
+The approximate functions are in ptx_approximate.py.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import ieee
@@ -44,7 +43,6 @@ def cases() -> list[Case]:
     halves(made)
     comparisons(made)
     signs_and_extremes(made)
-    approximations(made)
     return made
 
 
@@ -160,109 +158,6 @@ def signs_and_extremes(made: list[Case]) -> None:
                     rule = flushing(fmt, rule)
                 full = f"{name}{note}.{t}"
                 made.append(case(full, f"{full} %d, %a, %b;", (t, t), t, rule))
-
-
-# --- approximate functions: the bounds of the PTX manual, 9.7.3
-
-
-def floats_of(bits: np.ndarray) -> np.ndarray:
-    return bits.view(np.float32).astype(np.float64)
-
-
-def within_ulps(most: float) -> Callable[[np.ndarray, np.ndarray], str | None]:
-    """Both are patterns; special values must agree in kind and sign."""
-
-    def check(got: np.ndarray, expected: np.ndarray) -> str | None:
-        x, y = floats_of(got), floats_of(expected)
-        special = ~np.isfinite(y) | (y == 0)
-        same = (np.isnan(x) & np.isnan(y)) | (got == expected)
-        with np.errstate(invalid="ignore", over="ignore"):
-            unit = np.spacing(np.abs(expected.view(np.float32))).astype(np.float64)
-            near = np.abs(x - y) <= most * unit
-        wrong = np.flatnonzero(np.where(special, ~same, ~near))
-        if len(wrong) == 0:
-            return None
-        rows = [f"  [{i}] {got[i]:#x} = {x[i]}, expected {expected[i]:#x} = {y[i]}" for i in wrong[:8]]
-        return "\n".join([f"{len(wrong)} of {len(got)} past {most} ulp", *rows])
-
-    return check
-
-
-def within(absolute: float) -> Callable[[np.ndarray, np.ndarray], str | None]:
-    def check(got: np.ndarray, expected: np.ndarray) -> str | None:
-        x, y = floats_of(got), floats_of(expected)
-        with np.errstate(invalid="ignore"):
-            wrong = np.flatnonzero(~((np.isnan(x) & np.isnan(y)) | (x == y) | (np.abs(x - y) <= absolute)))
-        if len(wrong) == 0:
-            return None
-        return f"{len(wrong)} of {len(got)} past {absolute}: " + str([(x[i], y[i]) for i in wrong[:8]])
-
-    return check
-
-
-def real(rule: Callable[[float], float]) -> Callable[[int], int]:
-    """A rule over real numbers as one over patterns: NaN where it is undefined."""
-
-    def on_bits(bits: int) -> int:
-        value = float(np.uint32(bits).view(np.float32))
-        try:
-            result = rule(value)
-        except (ValueError, ZeroDivisionError):
-            return F32.nan
-        except OverflowError:
-            return F32.infinity
-        with np.errstate(over="ignore"):
-            return int(np.float32(result).view(np.uint32))
-
-    return on_bits
-
-
-def logarithm(a: float) -> float:
-    return -math.inf if a == 0 else math.log2(a)
-
-
-def approximations(made: list[Case]) -> None:
-    def add(
-        name: str, rule: Callable[..., int], check: Callable, keep: Callable[..., bool] = lambda *_: True
-    ) -> None:
-        arity = 2 if name.startswith("div") else 1
-        one = case(name, f"{name} %d, {named(arity)};", ("f32",) * arity, "f32", rule, only=keep, count=1500)
-        one.check = check
-        made.append(one)
-
-    normal = lambda bits: (bits & ~F32.sign) < F32.infinity  # noqa: E731
-    add("rcp.approx.f32", lambda a: reciprocal(F32, a), within_ulps(1))
-    add("rcp.approx.ftz.f32", flushing(F32, lambda a: reciprocal(F32, a)), within_ulps(1))
-    add("sqrt.approx.f32", lambda a: ieee.sqrt(F32, a), within_ulps(3))
-    add("rsqrt.approx.f32", real(inverse_root), within_ulps(2))
-    # The bound of div.approx holds for divisors from 2^-126 to 2^126 only.
-    moderate = lambda a, b: normal(a) and 0x00800000 <= b & 0x7FFFFFFF <= 0x7E800000  # noqa: E731
-    tiny_result = lambda a, b: (ieee.div(F32, a, b) & 0x7FFFFFFF) >= 0x00800000 or a & 0x7FFFFFFF == 0  # noqa: E731
-    add("div.approx.f32", lambda a, b: ieee.div(F32, a, b), within_ulps(2),
-        lambda a, b: moderate(a, b) and tiny_result(a, b))  # fmt: skip
-    add("div.full.f32", lambda a, b: ieee.div(F32, a, b), within_ulps(2), tiny_result)
-    add("ex2.approx.f32", real(power_of_two), within_ulps(2.5))
-    # lg2: 2^-22 relative, or absolute between 1/2 and 2.
-    small = lambda bits: 0x3F000000 <= bits <= 0x40000000  # noqa: E731
-    add("lg2.approx.f32", real(logarithm), within(2.0**-22), small)
-    one = case("lg2.approx.f32_far", "lg2.approx.f32 %d, %a;", ("f32",), "f32", real(logarithm),
-               only=lambda bits: not small(bits), count=1500)  # fmt: skip
-    one.check = within_ulps(4)
-    made.append(one)
-    circle = lambda bits: (bits & ~F32.sign) <= 0x40C90FDB  # noqa: E731  (|a| <= 2 pi)
-    add("sin.approx.f32", real(math.sin), within(2.0**-20.5), circle)
-    add("cos.approx.f32", real(math.cos), within(2.0**-20.5), circle)
-    add("tanh.approx.f32", real(math.tanh), within(2.0**-10.9))
-
-
-def power_of_two(a: float) -> float:
-    return 2.0**a if not a >= 2000 else math.inf
-
-
-def inverse_root(a: float) -> float:
-    if a == 0:
-        return math.copysign(math.inf, a)
-    return 1 / math.sqrt(a) if math.isfinite(a) or a != a else (0.0 if a > 0 else math.nan)
 
 
 CASES = cases()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import test_ptx_approximate
 import test_ptx_control
 import test_ptx_convert
 import test_ptx_float
@@ -21,7 +22,10 @@ from ptx_cases import Answers, Case, instruction_sets, run_cases
 
 from aliquot.vendors import nvidia
 
-MODULES = (test_ptx_integer, test_ptx_float, test_ptx_convert, test_ptx_control, test_ptx_forms)
+MODULES = (
+    test_ptx_integer, test_ptx_float, test_ptx_convert, test_ptx_control, test_ptx_forms,
+    test_ptx_approximate,
+)  # fmt: skip
 CASES = [one for module in MODULES for one in module.CASES]
 RESULT = Path(__file__).resolve().parents[2] / "out" / "ptx-differences.json"
 
