@@ -23,9 +23,13 @@ class Benchmark:
     name: str
     summary: str
     measure: Measure
+    takes_arguments: bool = False
+    """It has options of its own; otherwise any is an error."""
 
     def run(self, *, quick: bool = False, arguments: list[str] | None = None) -> Report:
         """Runs it once in a scratch folder of its own. What the benchmark raises is passed on."""
+        if arguments and not self.takes_arguments:
+            raise InvalidValueError(f"the benchmark {self.name} takes no {' '.join(arguments)}")
         with tempfile.TemporaryDirectory(prefix=f"aliquot-bench-{self.name}-") as scratch:
             report = Report(
                 benchmark=self.name, scratch=Path(scratch), quick=quick, arguments=list(arguments or [])
@@ -37,13 +41,16 @@ class Benchmark:
 _registered: dict[str, Benchmark] = {}
 
 
-def benchmark(name: str, *, summary: str) -> Callable[[Measure], Measure]:
-    """Registers the decorated function as benchmark `name`. A name taken twice raises `InvalidValueError`."""
+def benchmark(name: str, *, summary: str, arguments: bool = False) -> Callable[[Measure], Measure]:
+    """Registers the decorated function as benchmark `name`; with `arguments` it reads `Report.arguments`.
+
+    A name taken twice raises `InvalidValueError`.
+    """
 
     def register(measure: Measure) -> Measure:
         if name in _registered:
             raise InvalidValueError(f"two benchmarks are called {name!r}")
-        _registered[name] = Benchmark(name=name, summary=summary, measure=measure)
+        _registered[name] = Benchmark(name=name, summary=summary, measure=measure, takes_arguments=arguments)
         return measure
 
     return register

@@ -14,7 +14,7 @@ from aliquot.bench.tools import machine_name
 from aliquot.cli import output
 from aliquot.errors import AliquotError, InvalidValueError
 
-CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": False}
+CONTEXT = {"allow_extra_args": True, "ignore_unknown_options": True}
 _GOAL_MISSED = 3
 
 Name = Annotated[str | None, typer.Argument(help="Which benchmark; see --list.", show_default=False)]
@@ -39,7 +39,8 @@ def bench(
 ) -> None:
     """Measure: medians and spread in a table, and as JSON.
 
-    What follows [bold]--[/] goes to the benchmark: [cyan]aliquot bench NAME -- --its-option[/].
+    Options that are not listed here go to the benchmark, and so does all that follows [bold]--[/]:
+    [cyan]aliquot bench limiter --quick --only calls[/].
     """
     known = load_benchmarks()
     if show_list or not (name or run_all):
