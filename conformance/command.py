@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import threading
 from collections import Counter
@@ -12,16 +13,22 @@ from pathlib import Path
 
 from aliquot.errors import AliquotError
 from conformance import judging, report, suites
+from conformance.modules import Stopped
 from conformance.record import FAILED, SKIPPED, Record, Result
 from conformance.run import Selection, SuiteRun
 from conformance.suite import Suite, SuiteError
 
 _BELOW_GOAL = 1
 _CANNOT_RUN = 2
+_STOPPED = 3
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a suite; returns 1 if it stays below its goals, or if what its file says is not so."""
+    """Runs a suite; returns 1 if it stays below its goals, or if what its file says is not so.
+
+    Returns 3 where a signal ended it: its processes and their folders are gone then, what it found is kept.
+    """
     options = _parser().parse_intermixed_args(arguments)
     try:
         suite = suites.suite(options.suite)
@@ -29,11 +36,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SuiteError, AliquotError) as error:
         print(f"conformance: {error}", file=sys.stderr)
         return _CANNOT_RUN
+    except Stopped:
+        print("conformance: stopped; the next run begins where this one ended", file=sys.stderr)
+        return _STOPPED
 
 
 def _run(suite: Suite, options: argparse.Namespace) -> int:
     folder = options.out / suite.name / ("inside-slice" if options.inside_slice else "bare")
     run = SuiteRun(suite, folder, inside_slice=options.inside_slice)
+    for number in _ENDING:
+        signal.signal(number, lambda *_: run.stop())
     if options.fresh:
         run.forget(options.modules)
     if options.last_failed:

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,12 +27,22 @@ _MOST_STARTS: Final = 200
 """A module of which more processes die than this is given up."""
 
 
-class ModuleRun:
-    """One module's run. Its record lies in `files`.jsonl, what its processes printed in `files`.log."""
+class Stopped(Exception):
+    """Somebody asked for the run's end. What was under way has no result, and is run when it is resumed."""
 
-    def __init__(self, suite: Suite, module: Module, files: Path) -> None:
+
+class ModuleRun:
+    """One module's run. Its record lies in `files`.jsonl, what its processes printed in `files`.log.
+
+    Where `stop` is set, the module's process is killed and `complete` raises `Stopped`.
+    """
+
+    def __init__(
+        self, suite: Suite, module: Module, files: Path, stop: threading.Event | None = None
+    ) -> None:
         self._suite = suite
         self._module = module
+        self._stop = stop or threading.Event()
         files = files.absolute()
         self._events = files.with_name(files.name + ".jsonl")
         self._log = files.with_name(files.name + ".log")
@@ -71,6 +82,8 @@ class ModuleRun:
         return time.monotonic() < self._deadline
 
     def _run(self, around: Surroundings, chosen: Sequence[str] | None) -> str:
+        if self._stop.is_set():
+            raise Stopped
         environment = {**around.environment, "CONFORMANCE_RECORD": str(self._events)}
         if chosen is not None:
             self._only.write_text(json.dumps(list(chosen)), encoding="utf-8")
@@ -96,10 +109,11 @@ class ModuleRun:
         reader = record.Reader(self._events)
         begin = time.time()
         while process.poll() is None:
+            if self._stop.wait(_POLL_S):
+                raise Stopped
             if reason := self._is_late(reader.update(), begin):
                 _dump_stacks(process)
                 return reason
-            time.sleep(_POLL_S)
         status = process.returncode
         return (
             f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import random
 import shutil
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -43,6 +44,11 @@ class SuiteRun:
         self._suite = suite
         self._folder = folder
         self._inside_slice = inside_slice
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """Ends a run that is under way: it raises `Stopped` once its processes and folders are gone."""
+        self._stop.set()
 
     def forget(self, patterns: Sequence[str]) -> None:
         """Removes the results of the modules in whose names one of `patterns` occurs; of all without one."""
@@ -87,14 +93,15 @@ class SuiteRun:
 
     def _collect(self) -> list[str]:
         everything = _together(self._suite.modules)
-        run = ModuleRun(self._suite, everything, self._folder / "collected")
+        run = ModuleRun(self._suite, everything, self._folder / "collected", self._stop)
         with surroundings(self._suite, inside_slice=False) as around:
             return run.complete(around, chosen=()).tests
 
     def _run_module(self, module: Module, tests: Sequence[str] | None, progress: Progress) -> Record:
         chosen = _chosen(module, tests)
         with surroundings(self._suite, inside_slice=self._inside_slice) as around:
-            done = ModuleRun(self._suite, module, self._files(module)).complete(around, chosen)
+            files = self._files(module)
+            done = ModuleRun(self._suite, module, files, self._stop).complete(around, chosen)
         progress(module.name, done, sum(each.seconds for each in done.results.values()))
         return done
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +18,7 @@ from conformance.run import Selection, SuiteRun
 from conformance.suite import Module, Suite, SuiteError, load
 from conformance.surroundings import surroundings
 
+ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = """
 [suite]
 title = "a suite"
@@ -221,3 +226,54 @@ def test_module_has_a_time_limit(tmp_path, out):
         done = ModuleRun(limited, limited.modules[0], out / "slow").complete(around)
     assert len(done.results) == 30
     assert any("stopped" in each.message for each in done.results.values())
+
+
+LONG = """
+import json, os, pathlib, time
+def test_quick(): pass
+def test_long():
+    around = [os.environ["ALIQUOT_SIMGPU_HOME"], os.getcwd(), f"/proc/{os.getpid()}"]
+    pathlib.Path(__file__).with_name("around.json").write_text(json.dumps(around))
+    time.sleep(600)
+"""
+
+COMMAND = """
+import sys
+from pathlib import Path
+from conformance import command, suites
+from conformance.suite import Module, load
+folder = Path(sys.argv[1])
+modules = [Module("test_long.py", (str(folder / "test_long.py"),), ("test_long.py",))]
+suites.suite = lambda _: load(folder / "suite.toml", name="ours", root=folder, modules=modules)
+sys.exit(command.main(["numba-cuda", "--out", str(folder / "out")]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_run_that_is_stopped_leaves_nothing(tmp_path, number):
+    """Neither its process nor its folders; the test that was under way is run by the next."""
+    suite_of(tmp_path, {"test_long": LONG})
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, tmp_path], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        around = wait_for_text(tmp_path / "around.json")
+        process.send_signal(number)
+        _, told = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 3, told
+    assert "stopped" in told
+    assert record.read(tmp_path / "out/ours/bare/test_long.jsonl").open_tests(None) == [
+        "test_long.py::test_long"
+    ]
+    assert not [path for path in json.loads(around) if Path(path).exists()]
+
+
+def wait_for_text(file: Path) -> str:
+    """What is in `file` once it is there."""
+    for _ in range(600):
+        if file.is_file() and (text := file.read_text()):
+            return text
+        time.sleep(0.05)
+    pytest.fail(f"{file} was not written")
