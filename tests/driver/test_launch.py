@@ -254,6 +254,7 @@ def test_legacy_launch(api: Any, kernels: Any, put: Any, get: Any) -> None:
     function = ctypes.c_void_p(int(kernels("increment")))
     address = ctypes.c_uint64(int(out))
     assert cuda.cuFuncSetBlockShape(function, 16, 1, 1) == 0
+    assert cuda.cuParamSetv(function, 0, ctypes.byref(address), 0) in (0, 1), "no bytes, where none were yet"
     assert cuda.cuParamSetSize(function, 8) == 0
     assert cuda.cuParamSetv(function, 0, ctypes.byref(address), 8) == 0
     assert cuda.cuLaunchGrid(function, 2, 1) == 0

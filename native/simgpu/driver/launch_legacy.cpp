@@ -1,4 +1,5 @@
 // The way to launch before cuLaunchKernel: parameters, block shape and shared memory are set on the function.
+#include <algorithm>
 #include <cstring>
 
 #include "native/simgpu/driver/launch.hpp"
@@ -31,7 +32,7 @@ CUresult set_parameter(CUfunction handle, int offset, const void* value, unsigne
     auto& parameters = resolved.function->legacy_parameters;
     if (parameters.size() < at + bytes)
       parameters.resize(at + bytes);
-    std::memcpy(parameters.data() + at, value, bytes);
+    std::copy_n(static_cast<const std::uint8_t*>(value), bytes, parameters.begin() + at);
     return CUDA_SUCCESS;
   });
 }
