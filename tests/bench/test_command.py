@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from aliquot.bench import Benchmark, BenchmarkUnavailable, Report
 from aliquot.cli import bench
 from aliquot.cli.main import app
+from aliquot.errors import InvalidValueError
 
 
 def quick(report: Report) -> None:
@@ -28,7 +29,8 @@ def absent(_: Report) -> None:
 @pytest.fixture(autouse=True)
 def known(monkeypatch: pytest.MonkeyPatch) -> None:
     made = {
-        name: Benchmark(name, f"the {name} one", act) for name, act in (("quick", quick), ("absent", absent))
+        name: Benchmark(name, f"the {name} one", act, takes_arguments=name == "quick")
+        for name, act in (("quick", quick), ("absent", absent))
     }
     monkeypatch.setattr(bench, "load_benchmarks", lambda: made)
 
@@ -66,6 +68,16 @@ def test_a_missed_goal_counts_only_when_asked() -> None:
 def test_what_follows_the_dashes_is_the_benchmarks() -> None:
     _, text = run("quick", "--", "--preload", "other.so")
     assert [line.split()[1] for line in text.splitlines() if line.startswith("quick.arguments")] == ["2"]
+
+
+def test_so_do_options_that_are_not_the_commands() -> None:
+    _, text = run("quick", "--preload", "other.so", "--quick")
+    assert [line.split()[1] for line in text.splitlines() if line.startswith("quick.arguments")] == ["2"]
+
+
+def test_a_benchmark_without_options_refuses_them() -> None:
+    done = CliRunner().invoke(app, ["bench", "absent", "--qiuck"])
+    assert isinstance(done.exception, InvalidValueError)
 
 
 def test_all_of_them_go_on_past_one_that_cannot_run(tmp_path: Path) -> None:

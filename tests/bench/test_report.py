@@ -111,7 +111,7 @@ def test_benchmarks_are_found_run_in_a_scratch_folder_and_cleaned_up(tmp_path: P
     (folder / "_helper.py").write_text("raise RuntimeError('not a benchmark')")
     (folder / "first.py").write_text(
         "from aliquot.bench import benchmark\n"
-        "@benchmark('first', summary='the first')\n"
+        "@benchmark('first', summary='the first', arguments=True)\n"
         "def measure(report):\n"
         "    (report.scratch / 'file').write_text(' '.join(report.arguments))\n"
         "    report.add('first.samples', [report.samples(20)], unit='count', better='lower')\n"

@@ -26,6 +26,8 @@ LOG: Final = ".arbiter.log"
 
 _PATIENCE_S: Final = 2.0
 _POLL_S: Final = 0.01
+_RETRY_S: Final = 0.4
+"""One that was about to end may have kept ours from starting: soon again, and not without end in a second."""
 _NOT_PASSED_ON: Final = ("LD_PRELOAD", "ALIQUOT_SLICE", "CUDA_VISIBLE_DEVICES")
 _MOST_LOG_BYTES: Final = 1 << 20
 
@@ -59,7 +61,7 @@ class Watch:
             time.sleep(_POLL_S)
 
     def look(self) -> bool:
-        """Whether the slice is served; where it is not, an arbiter is started, at most every two seconds.
+        """Whether the slice is served; where it is not, an arbiter is started, at most twice a second or so.
 
         Raises `NotInstalledError`.
         """
@@ -67,7 +69,7 @@ class Watch:
         if is_served(self._slice):
             return True
         now = time.monotonic()
-        if self._child == 0 and now - self._started_at >= _PATIENCE_S:
+        if self._child == 0 and now - self._started_at >= _RETRY_S:
             self._started_at = now
             self._child = start(self._slice.path.parent)
         return False
