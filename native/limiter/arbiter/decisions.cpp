@@ -127,8 +127,8 @@ void ShareSchedule::update_holder() {
     close_holder(*member);
   } else if (add_saturated(end, kEarlier) < ends) {
     ends = end;
-  } else if (!stopped && end > ends && end - ends > kLater) {
-    member->prolong_until(end);
+  } else if (!stopped && ((end > ends && end - ends > kLater) || (end == kNever && member->wants()))) {
+    member->prolong_until(end); // also for a process that had given the turn up, and sleeps on this word
   }
 }
 
@@ -210,6 +210,8 @@ std::uint64_t ShareSchedule::neighbours_allow(const Member& member) const noexce
 }
 
 bool ShareSchedule::recent(const Member& member) const noexcept {
+  if (member.wants() || member.counted())
+    return true;
   return member.active_ns > 0 && now_ - std::min(now_, member.active_ns) < settings_.recent_ns;
 }
 

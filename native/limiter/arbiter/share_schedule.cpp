@@ -26,7 +26,7 @@ void ShareSchedule::join(MemberId member, const Terms& terms, const GrantState& 
   settle(now);
   if (member == 0 || find(member) != nullptr)
     return;
-  members_.emplace_back(member, terms, last);
+  members_.emplace_back(member, terms, last).closed_ns = now_;
   weigh();
   decide();
 }
@@ -149,7 +149,7 @@ void ShareSchedule::closed(Member& member, Member::Process& process, std::uint64
   if (member.id == holder_)
     free_at_ = std::max(free_at_, add_saturated(now_, rest));
   if (!member.counted())
-    finish(member, rest);
+    finish(member);
 }
 
 void ShareSchedule::running(Member& member, Member::Process& process, std::uint64_t turn) {
@@ -173,19 +173,18 @@ void ShareSchedule::idle(Member& member, Member::Process& process, std::uint64_t
   if (turn < member.chain)
     return;
   process.counted = false;
-  if (turn == member.grant.turn)
-    member.count_none();
   if (!member.counted())
     rest_from(member);
 }
 
-// All who were counted in have said that they are done, `rest` from now.
-void ShareSchedule::finish(Member& member, std::uint64_t rest) {
+// All who were counted in have said that they are done; their last work ends at `free_at_`.
+void ShareSchedule::finish(Member& member) {
   if (member.id != holder_) {
     member.prolong();
     return;
   }
-  member.charge(rest);
+  const std::uint64_t charged = std::max(now_, member.charged_from);
+  member.charge(std::max(charged, free_at_) - charged);
   member.close_turn(now_);
   member.closed_ns = std::max(member.closed_ns, free_at_);
   holder_ = 0;
@@ -242,6 +241,7 @@ void ShareSchedule::settle_member(Member& member, std::uint64_t from, std::uint6
     if (member.id != holder_ && holding != nullptr && holding->counted())
       end = from;
   } else if (!member.open()) {
+    begin = std::max(from, member.closed_ns); // up to there it has been charged
     end = std::min(to, member.trailing_until);
   } else {
     end = from;

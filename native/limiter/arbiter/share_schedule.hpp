@@ -73,7 +73,7 @@ class ShareSchedule {
   void running(Member& member, Member::Process& process, std::uint64_t turn);
   void idle(Member& member, Member::Process& process, std::uint64_t turn);
   void enter(Member& member);
-  void finish(Member& member, std::uint64_t rest);
+  void finish(Member& member);
   void rest_from(Member& member);
   void trail(Member& member, std::uint64_t from);
 
