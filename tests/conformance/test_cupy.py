@@ -7,6 +7,7 @@ the first time; where it cannot be had these tests fail and say so.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ from conformance.run import Selection, SuiteRun
 from conformance.suite import Suite
 
 SAMPLE = (Path(suites.__file__).parent / "cupy.sample.txt").read_text(encoding="utf-8").splitlines()
-PROCESSES = 2
-"""Importing CuPy takes longer than most of its tests."""
+PROCESSES = max(2, min(4, os.cpu_count() or 1))
+"""Importing CuPy takes longer than most of its tests; the first time, compiling kernels takes longest."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
