@@ -44,15 +44,37 @@ def test_a_refusal_is_explained_once_in_a_while(limited: Limited) -> None:
 
 
 def test_small_and_large_allocations_are_charged_their_physical_size(limited: Limited) -> None:
+    """What is larger than half a block has blocks of its own."""
     limited.run(
         """
         cuda = Cuda().start()
-        sizes = [(1, 512), (512, 512), (513, 1024), (MIB, MIB), (MIB + 1, 2 * MIB), (3 * MIB, 4 * MIB)]
+        sizes = [(1, 2 * MIB), (512, 2 * MIB), (MIB, 2 * MIB), (MIB + 1, 2 * MIB), (3 * MIB, 4 * MIB)]
         for size, charged in sizes:
             address = cuda.allocate(size)
             assert cuda.used() == charged, (size, cuda.used())
             cuda.free(address)
             assert cuda.used() == 0
+        """
+    )
+
+
+def test_small_allocations_share_blocks(limited: Limited) -> None:
+    """A block is charged from its first to its last allocation. A driver that does not use one at the limit (this
+    one never uses an address again) is refused, and what it gave goes back."""
+    limited.run(
+        """
+        cuda = Cuda().start()
+        first, second = cuda.allocate(1000), cuda.allocate(MIB // 2)
+        assert first // BLOCK == second // BLOCK
+        assert cuda.used() == BLOCK
+        large = cuda.allocate(64 * MIB - BLOCK)
+        assert cuda.try_allocate(MIB // 2)[0] == OUT_OF_MEMORY
+        assert cuda.used() == 64 * MIB
+        cuda.free(large)
+        cuda.free(first)
+        assert cuda.used() == BLOCK
+        cuda.free(second)
+        assert cuda.used() == 0
         """
     )
 
@@ -258,7 +280,7 @@ def test_many_allocations_in_any_order(limited: Limited) -> None:
             else:
                 live.append(cuda.allocate(512))
             if step % 1000 == 0:
-                assert cuda.used() == 512 * len(live)
+                assert cuda.used() == BLOCK * len({address // BLOCK for address in live})
         while live:
             cuda.free(live.pop())
         assert cuda.used() == 0

@@ -17,9 +17,10 @@ from aliquot.mechanisms import limiter
 
 from .conftest import MIB, PROGRAMS, Limited
 
-LIMIT = 64 * MIB
+ROOM = 64 * MIB
+"""What a slice has beside the context of one process."""
 CLIENTS = """
-import json, sys
+import json, os, sys
 import pynvml
 from cuda.bindings import driver
 
@@ -34,6 +35,8 @@ def start(device=0):
     return context
 
 MIB = 2**20
+CONTEXT = int(os.environ["CONTEXT_BYTES"])
+LIMIT = CONTEXT + 64 * MIB
 REFUSED = driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY
 """
 
@@ -45,11 +48,38 @@ def machine(simgpu_env: Mapping[str, str]) -> dict[str, str]:
     return {**simgpu_env, **settings, "PYTHONPATH": str(PROGRAMS)}
 
 
-def make_slice(machine: Mapping[str, str], native_dir: Path, home: Path, device: int | str = 0) -> Limited:
+def make_slice(
+    machine: Mapping[str, str],
+    native_dir: Path,
+    home: Path,
+    device: int | str = 0,
+    *,
+    card: int = 0,
+    contexts: int = 1,
+) -> Limited:
+    """A slice with room for so many contexts and 64 MiB more; `card` is the number of `device`."""
     driver, nvml = (native_dir / "simgpu" / name for name in ("libcuda.so.1", "libnvidia-ml.so.1"))
-    made = Slice.create(vram_bytes=LIMIT, device=device, driver=driver, nvml=nvml, home=home)
+    context = context_bytes(machine, card)
+    limit = contexts * context + ROOM
+    made = Slice.create(vram_bytes=limit, device=device, driver=driver, nvml=nvml, home=home)
     base = {name: value for name, value in machine.items() if name != "LD_LIBRARY_PATH"}
-    return Limited(made, limiter.environment(made, base))
+    return Limited(made, {**limiter.environment(made, base), "CONTEXT_BYTES": str(context)})
+
+
+def context_bytes(machine: Mapping[str, str], card: int = 0) -> int:
+    """What a card's own record says that a context takes of it, made outside of any slice."""
+    text = f"""
+import pynvml
+from cuda.bindings import driver
+driver.cuInit(0)
+assert driver.cuDevicePrimaryCtxRetain({card})[0] == 0
+pynvml.nvmlInit()
+print(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex({card})).used)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", text], env=machine, capture_output=True, text=True, check=True
+    )
+    return int(done.stdout)
 
 
 @pytest.fixture
@@ -76,11 +106,11 @@ def test_clients_see_the_slice_and_not_the_card(on_card: Limited) -> None:
         """
         context = start()
         assert ok(driver.cuDeviceGetCount()) == 1
-        assert ok(driver.cuDeviceTotalMem(0)) == 64 * MIB
-        assert ok(driver.cuMemGetInfo()) == (64 * MIB, 64 * MIB)
+        assert ok(driver.cuDeviceTotalMem(0)) == LIMIT
+        assert ok(driver.cuMemGetInfo()) == (64 * MIB, LIMIT)
         address = ok(driver.cuMemAlloc(26 * MIB))
         assert driver.cuMemAlloc(39 * MIB)[0] == REFUSED
-        assert ok(driver.cuMemGetInfo()) == (38 * MIB, 64 * MIB)
+        assert ok(driver.cuMemGetInfo()) == (38 * MIB, LIMIT)
 
         pynvml.nvmlInit()
         assert pynvml.nvmlDeviceGetCount() == 1
@@ -88,10 +118,10 @@ def test_clients_see_the_slice_and_not_the_card(on_card: Limited) -> None:
         assert pynvml.nvmlDeviceGetIndex(card) == 0
         for version in (None, pynvml.nvmlMemory_v2):
             memory = pynvml.nvmlDeviceGetMemoryInfo(card, version=version)
-            assert (memory.total, memory.used, memory.free) == (64 * MIB, 26 * MIB, 38 * MIB), version
-        import os
+            seen = memory.total, memory.used, memory.free
+            assert seen == (LIMIT, CONTEXT + 26 * MIB, 38 * MIB), version
         (process,) = pynvml.nvmlDeviceGetComputeRunningProcesses(card)
-        assert (process.pid, process.usedGpuMemory) == (os.getpid(), 26 * MIB)
+        assert (process.pid, process.usedGpuMemory) == (os.getpid(), CONTEXT + 26 * MIB)
         assert pynvml.nvmlDeviceGetGraphicsRunningProcesses(card) == []
         ok(driver.cuMemFree(address))
         assert ok(driver.cuMemGetInfo())[0] == 64 * MIB
@@ -108,7 +138,7 @@ def test_the_second_card_is_limited_like_the_first(
         machine, "[pynvml.nvmlDeviceGetUUID(pynvml.nvmlDeviceGetHandleByIndex(i)) for i in (0, 1)]"
     )
     assert isinstance(uuids, list)
-    limited = make_slice(machine, native_dir, slice_home, device=uuids[1] if by_uuid else 1)
+    limited = make_slice(machine, native_dir, slice_home, device=uuids[1] if by_uuid else 1, card=1)
     out = run_clients(
         limited,
         """
@@ -117,7 +147,7 @@ def test_the_second_card_is_limited_like_the_first(
         ok(driver.cuMemAlloc(50 * MIB))
         assert driver.cuMemAlloc(15 * MIB)[0] == REFUSED
         card = pynvml.nvmlDeviceGetHandleByIndex(0)
-        assert pynvml.nvmlDeviceGetMemoryInfo(card).used == 50 * MIB
+        assert pynvml.nvmlDeviceGetMemoryInfo(card).used == CONTEXT + 50 * MIB
         for look_up in (lambda: pynvml.nvmlDeviceGetHandleByIndex(1),
                         lambda: pynvml.nvmlDeviceGetHandleByUUID(sys.argv[1])):
             try:
@@ -142,8 +172,9 @@ def test_nvitop_shows_the_slice(on_card: Limited) -> None:
             command, env=env, capture_output=True, text=True, timeout=60, check=True
         ).stdout
         process.kill()
-    assert re.search(r"\b26\.?0*MiB / 64\.?0*MiB", shown), shown
-    assert re.search(rf"\b{process.pid}\b.*\b26\.?0*MiB", shown), shown
+    context = int(on_card.env["CONTEXT_BYTES"]) // MIB
+    assert re.search(rf"\b{context + 26}\.?0*MiB / {context + 64}\.?0*MiB", shown), shown
+    assert re.search(rf"\b{process.pid}\b.*\b{context + 26}\.?0*MiB", shown), shown
     assert "T4" not in shown
 
 
@@ -161,9 +192,10 @@ def test_a_tenant_does_not_see_its_neighbours(
             start()
             pynvml.nvmlInit()
             card = pynvml.nvmlDeviceGetHandleByIndex(0)
-            assert pynvml.nvmlDeviceGetComputeRunningProcesses(card) == []
-            assert pynvml.nvmlDeviceGetMemoryInfo(card).used == 0
-            assert ok(driver.cuMemGetInfo()) == (64 * MIB, 64 * MIB)
+            (process,) = pynvml.nvmlDeviceGetComputeRunningProcesses(card)
+            assert process.pid == os.getpid()
+            assert pynvml.nvmlDeviceGetMemoryInfo(card).used == CONTEXT
+            assert ok(driver.cuMemGetInfo()) == (64 * MIB, LIMIT)
             """,
         )
         process.kill()
@@ -174,7 +206,7 @@ def test_pools_are_charged_what_they_reserve(on_card: Limited) -> None:
         on_card,
         """
         start()
-        used = lambda: 64 * MIB - ok(driver.cuMemGetInfo())[0]
+        used = lambda: 64 * MIB - ok(driver.cuMemGetInfo())[0]  # beside the context
         stream = ok(driver.cuStreamCreate(0))
         address = ok(driver.cuMemAllocAsync(26 * MIB, stream))
         assert used() == 26 * MIB
@@ -239,7 +271,7 @@ def test_the_device_agrees_on_what_a_slice_holds(on_card: Limited, machine: Mapp
     print("started", flush=True)
     sys.stdin.readline()
     held = [ok(driver.cuMemAlloc(size)) for size in (2 * MIB, 3 * MIB + 1, 7 * MIB, 30 * MIB - 1)]
-    print(64 * MIB - ok(driver.cuMemGetInfo())[0], flush=True)
+    print(64 * MIB - ok(driver.cuMemGetInfo())[0], flush=True)  # beside the context
     sys.stdin.read()
     """
     ask = "pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).used"
@@ -253,44 +285,53 @@ def test_the_device_agrees_on_what_a_slice_holds(on_card: Limited, machine: Mapp
         process.stdin.flush()
         held = int(process.stdout.readline())
         assert held == (2 + 4 + 8 + 30) * MIB
-        assert from_outside(machine, ask) - context == held == on_card.slice.usage().vram_used_bytes
+        assert from_outside(machine, ask) == context + held == on_card.slice.usage().vram_used_bytes
         process.kill()
 
 
+@pytest.fixture
+def small_contexts(simgpu_env: Mapping[str, str], native_dir: Path) -> dict[str, str]:
+    """A machine whose contexts are small, so that several processes fit into a small slice."""
+    machine = {**simgpu_env, "ALIQUOT_SIMGPU": "t4", "ALIQUOT_SIMGPU_HOST_BYTES": "64GiB"}
+    command = [str(native_dir / "bin" / "aliquot-simgpu"), "context-memory", "0"]
+    subprocess.run(command, env=machine, check=True, capture_output=True, timeout=20)
+    return machine
+
+
+def storm(native_build: Path, limited: Limited, *arguments: int) -> subprocess.CompletedProcess[str]:
+    """Processes, threads, rounds and seed; the newcomer of each round needs a context, too."""
+    (limit,) = limited.slice.limits()
+    program = native_build / "native/limiter/limiter-storm"
+    command = [program, limit.vram_bytes, *arguments, limited.env["CONTEXT_BYTES"]]
+    env = {**limited.env, "ALIQUOT_LOG": "error"}
+    return subprocess.run(
+        list(map(str, command)), env=env, capture_output=True, text=True, timeout=100, check=False
+    )
+
+
 def test_the_device_never_sees_more_than_the_limit(
-    on_card: Limited, machine: Mapping[str, str], native_build: Path
+    small_contexts: Mapping[str, str], native_dir: Path, slice_home: Path, native_build: Path
 ) -> None:
     """Six processes allocate as much as they get; the card's own record is read all the while.
 
     Nobody is killed here: the card counts the memory of the dead until it looks after them, which it does now
     and then.
     """
+    limited = make_slice(small_contexts, native_dir, slice_home, contexts=7)
     watch = """
-import pynvml, sys
+import pynvml, sys, threading
 pynvml.nvmlInit()
 card, most = pynvml.nvmlDeviceGetHandleByIndex(0), 0
-context = int(sys.argv[1])
-contexts = lambda: len(pynvml.nvmlDeviceGetComputeRunningProcesses(card))
 print("watching", flush=True)
-import threading
 done = threading.Event()
 threading.Thread(target=lambda: (sys.stdin.read(), done.set()), daemon=True).start()
 while not done.is_set():
-    before, used = contexts(), pynvml.nvmlDeviceGetMemoryInfo(card).used
-    if contexts() == before:
-        most = max(most, used - before * context)
+    most = max(most, pynvml.nvmlDeviceGetMemoryInfo(card).used)
 print(most)
 """
-    storm = native_build / "native/limiter/limiter-storm"
-    ask = "pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).used"
-    with on_card.start(CLIENTS + "start()\nprint(flush=True)\nsys.stdin.read()") as process:
-        assert process.stdout
-        process.stdout.readline()
-        context = from_outside(machine, ask)  # what each process has taken beside its allocations
-        process.kill()
     with subprocess.Popen(
-        [sys.executable, "-c", watch, str(context)],
-        env=machine,
+        [sys.executable, "-c", watch],
+        env=small_contexts,
         text=True,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -299,19 +340,19 @@ print(most)
         assert watcher.stdin
         assert watcher.stdout.readline() == "watching\n"
         for seed in range(5):
-            command = [str(storm), str(LIMIT), "6", "2", "1", str(seed)]
-            env = {**on_card.env, "ALIQUOT_LOG": "error"}
-            subprocess.run(command, env=env, stdout=subprocess.DEVNULL, timeout=60, check=True)
+            done = storm(native_build, limited, 6, 2, 1, seed)
+            assert done.returncode == 0, done.stdout + done.stderr
         watcher.stdin.close()
-        assert LIMIT // 2 < int(watcher.stdout.read()) <= LIMIT
+        (limit,) = limited.slice.limits()
+        assert limit.vram_bytes - ROOM // 2 < int(watcher.stdout.read()) <= limit.vram_bytes
 
 
-def test_storm_of_kills_on_the_card(on_card: Limited, machine: Mapping[str, str], native_build: Path) -> None:
-    storm = native_build / "native/limiter/limiter-storm"
-    command = [str(storm), str(LIMIT), "3", "2", "6", "5"]
-    env = {**on_card.env, "ALIQUOT_LOG": "error"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=100, check=False)
+def test_storm_of_kills_on_the_card(
+    small_contexts: Mapping[str, str], native_dir: Path, slice_home: Path, native_build: Path
+) -> None:
+    limited = make_slice(small_contexts, native_dir, slice_home, contexts=4)
+    done = storm(native_build, limited, 3, 2, 6, 5)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert on_card.slice.usage().vram_used_bytes == 0
+    assert limited.slice.usage().vram_used_bytes == 0
     ask = "pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).used"
-    assert from_outside(machine, ask) == 0
+    assert from_outside(small_contexts, ask) == 0

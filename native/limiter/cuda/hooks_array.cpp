@@ -1,5 +1,5 @@
-// Hooks of arrays and mipmapped arrays, which are charged the bytes of their texels. The driver's own tiling
-// may take some more, and does not say how much.
+// Hooks of arrays and mipmapped arrays. What the bytes of their texels take is reserved; what the driver's
+// tiling makes of it, its own figure says, and where there is none, that is what they are charged.
 #include "native/limiter/cuda/array_size.hpp"
 #include "native/limiter/cuda/charging.hpp"
 #include "native/limiter/cuda/physical_size.hpp"
@@ -11,13 +11,33 @@ namespace {
 constexpr unsigned int kWithoutMemory =
     unsigned{CUDA_ARRAY3D_SPARSE} | unsigned{CUDA_ARRAY3D_DEFERRED_MAPPING};
 
+// More than was reserved is undone where it is over the limit; less is refunded.
+template <typename Array, typename Undo>
+CUresult with_tiling(Array* handle, Undo undo) noexcept {
+  Limiter* here = limiter();
+  Place place;
+  if (here == nullptr || InsideDriver::here() || !here->overhead.is_exact() || !here->current_place(place))
+    return CUDA_SUCCESS;
+  return here->overhead.taking(
+      place.device, [] { return CUDA_SUCCESS; },
+      [&] {
+        Allocation allocation;
+        if (here->handles.take(as_key(*handle), allocation))
+          here->refund(allocation);
+        in_driver(undo);
+      },
+      0);
+}
+
 template <typename Array, typename Call, typename Undo>
 CUresult array(Array* handle, const ArrayShape& shape, Call call, Undo undo) noexcept {
   std::uint64_t bytes = 0;
   if (!array_bytes(shape, bytes) || bytes == 0)
     return in_driver(call);
-  const std::uint64_t size = physical_size(bytes);
-  return charged(&Limiter::handles, handle, size, call, [size] { return size; }, undo);
+  const std::uint64_t size = whole_blocks(bytes);
+  const CUresult answer =
+      charged(&Limiter::handles, Charge::Rounded, handle, size, call, [size] { return size; }, undo);
+  return answer == CUDA_SUCCESS ? with_tiling(handle, undo) : answer;
 }
 
 template <typename Descriptor>

@@ -12,7 +12,22 @@ constexpr std::uint64_t kPitchBytes = 512;
 template <typename Address, typename Call, typename Undo>
 CUresult linear(Address* address, std::uint64_t bytes, Call call, Undo undo) noexcept {
   const std::uint64_t size = physical_size(bytes);
-  return charged(&Limiter::memory, address, size, call, [size] { return size; }, undo);
+  if (is_small(size))
+    return charged_small(address, size, call, undo);
+  return charged(&Limiter::memory, Charge::Context, address, size, call, [size] { return size; }, undo);
+}
+
+// Charged in full: all of it may come to lie on the device.
+template <typename Call, typename Undo>
+CUresult managed(CUdeviceptr* address, std::uint64_t bytes, Call call, Undo undo) noexcept {
+  const std::uint64_t size = whole_blocks(bytes);
+  const CUresult answer =
+      charged(&Limiter::memory, Charge::Managed, address, size, call, [size] { return size; }, undo);
+  Limiter* here = limiter();
+  Place place;
+  if (answer == CUDA_SUCCESS && here != nullptr && !InsideDriver::here() && here->current_place(place))
+    here->overhead.add_managed(place.device, static_cast<std::int64_t>(size));
+  return answer;
 }
 
 template <typename Address, typename Number, typename Call, typename Undo>
@@ -24,8 +39,10 @@ CUresult pitched(Address* address, Number* pitch, std::uint64_t width, std::uint
   estimate -= estimate % kPitchBytes;
   if (__builtin_mul_overflow(estimate, height, &estimate))
     return in_driver(call);
+  if (is_small(physical_size(estimate)))
+    return charged_small(address, physical_size(estimate), call, undo);
   const auto measure = [&] { return physical_size(std::uint64_t{*pitch} * height); };
-  return charged(&Limiter::memory, address, physical_size(estimate), call, measure, undo);
+  return charged(&Limiter::memory, Charge::Context, address, physical_size(estimate), call, measure, undo);
 }
 
 } // namespace
@@ -63,9 +80,8 @@ ALIQUOT_EXPORT CUresult cuMemAllocPitch(CUdeviceptr_v1* address, unsigned int* p
       [&] { return driver().cuMemFree(*address); });
 }
 
-// Charged in full: all of it may come to lie on the device.
 ALIQUOT_EXPORT CUresult cuMemAllocManaged(CUdeviceptr* address, size_t bytes, unsigned int flags) {
-  return linear(
+  return managed(
       address, bytes, [&] { return driver().cuMemAllocManaged(address, bytes, flags); },
       [&] { return driver().cuMemFree_v2(*address); });
 }

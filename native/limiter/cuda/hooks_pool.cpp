@@ -1,15 +1,18 @@
 // Hooks of stream-ordered memory. A pool is charged the bytes that it has reserved (see pool_book.hpp).
-// Allocations recorded into a graph by stream capture take memory only when the graph runs and are not
-// charged yet.
+// Allocations recorded into a graph by stream capture take memory only when the graph runs (graph_book.hpp).
 #include "native/limiter/cuda/charging.hpp"
 
 namespace aliquot::limiter {
 namespace {
 
-bool is_capturing(CUstream stream) noexcept {
+// Whether an allocation in the stream becomes a node of a graph.
+bool is_captured(Limiter& here, CUstream stream) noexcept {
   CUstreamCaptureStatus status = CU_STREAM_CAPTURE_STATUS_NONE;
-  return driver().cuStreamIsCapturing(stream, &status) == CUDA_SUCCESS &&
-         status != CU_STREAM_CAPTURE_STATUS_NONE;
+  if (driver().cuStreamIsCapturing(stream, &status) != CUDA_SUCCESS ||
+      status == CU_STREAM_CAPTURE_STATUS_NONE)
+    return false;
+  here.graphs.expect_memory();
+  return true;
 }
 
 bool is_default_stream(CUstream stream) noexcept {
@@ -52,7 +55,7 @@ CUresult allocate_async(CUdeviceptr* address, std::size_t bytes, CUstream stream
     return CUDA_ERROR_NOT_INITIALIZED;
   CUdevice ordinal = 0;
   CUmemoryPool pool = nullptr;
-  if (address == nullptr || is_capturing(stream))
+  if (address == nullptr || is_captured(*here, stream))
     return in_driver(call);
   if (!ordinal_of(stream, ordinal) || driver().cuDeviceGetMemPool(&pool, ordinal) != CUDA_SUCCESS) {
     return unplaced(call, [&] { return driver().cuMemFreeAsync(*address, stream); });
@@ -71,7 +74,7 @@ CUresult allocate_from_pool(CUmemoryPool pool, CUdeviceptr* address, std::size_t
   if (here == nullptr)
     return CUDA_ERROR_NOT_INITIALIZED;
   unsigned device = kNoDevice;
-  if (address == nullptr || is_capturing(stream) || !here->pools.device_of(pool, device))
+  if (address == nullptr || is_captured(*here, stream) || !here->pools.device_of(pool, device))
     return in_driver(call);
   return allocate_in(pool, device, address, bytes, stream, call);
 }

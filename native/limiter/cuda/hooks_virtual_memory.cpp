@@ -1,4 +1,4 @@
-// Hooks of virtual memory management. Memory that was imported from another process is that one's to pay for.
+// Hooks of virtual memory management.
 #include "native/limiter/cuda/driver.hpp"
 #include "native/limiter/cuda/limiter.hpp"
 
@@ -45,5 +45,20 @@ ALIQUOT_EXPORT CUresult cuMemMap(CUdeviceptr address, size_t bytes, size_t offse
 ALIQUOT_EXPORT CUresult cuMemUnmap(CUdeviceptr address, size_t bytes) {
   Limiter* here = accountant();
   return here != nullptr ? here->virtual_memory.unmap(address, bytes) : driver().cuMemUnmap(address, bytes);
+}
+
+ALIQUOT_EXPORT CUresult cuMemExportToShareableHandle(void* exported, CUmemGenericAllocationHandle handle,
+                                                     CUmemAllocationHandleType type,
+                                                     unsigned long long flags) {
+  Limiter* here = exported != nullptr ? accountant() : nullptr;
+  return here != nullptr ? here->virtual_memory.export_to(exported, handle, type, flags)
+                         : driver().cuMemExportToShareableHandle(exported, handle, type, flags);
+}
+
+ALIQUOT_EXPORT CUresult cuMemImportFromShareableHandle(CUmemGenericAllocationHandle* handle, void* exported,
+                                                       CUmemAllocationHandleType type) {
+  Limiter* here = handle != nullptr ? accountant() : nullptr;
+  return here != nullptr ? here->virtual_memory.import_from(handle, exported, type)
+                         : driver().cuMemImportFromShareableHandle(handle, exported, type);
 }
 }

@@ -51,6 +51,15 @@ bool read_uuid(CUdevice ordinal, CUuuid& uuid) noexcept {
          driver().cuDeviceGetUuid(&uuid, ordinal) == CUDA_SUCCESS;
 }
 
+void identify(DeviceFigure& figure, unsigned device, CUdevice ordinal) noexcept {
+  CUuuid uuid{};
+  std::uint8_t bytes[sizeof uuid.bytes];
+  if (!read_uuid(ordinal, uuid))
+    return;
+  std::memcpy(bytes, uuid.bytes, sizeof bytes);
+  figure.identify(device, bytes);
+}
+
 // Entries that name a card by its UUID are found by it; the others are the visible cards in their order.
 unsigned find_device(const SliceRegion& region, CUdevice ordinal) noexcept {
   CUuuid uuid{};
@@ -96,7 +105,15 @@ void Limiter::map_devices() noexcept {
     const unsigned device = find_device(region_, ordinal);
     device_of_[ordinal].store(device == kNoDevice ? 0 : static_cast<std::uint8_t>(device + 1),
                               std::memory_order_relaxed);
+    if (device == kNoDevice)
+      continue;
+    ordinal_of_[device].store(ordinal + 1, std::memory_order_relaxed);
+    identify(overhead.figure(), device, ordinal);
   }
+}
+
+CUdevice Limiter::ordinal_of(unsigned device) const noexcept {
+  return device < layout::kMaxDevices ? ordinal_of_[device].load(std::memory_order_relaxed) - 1 : -1;
 }
 
 unsigned Limiter::device_of(CUdevice ordinal) const noexcept {
@@ -116,24 +133,77 @@ bool Limiter::current_place(Place& place) noexcept {
     if (driver().cuCtxGetDevice(&ordinal) != CUDA_SUCCESS)
       return false;
     remembered = {context, device_of(ordinal), epoch};
+    overhead.met_context(remembered.device);
   }
   place = {context, remembered.device};
   return true;
 }
 
-bool Limiter::reserve(unsigned device, std::uint64_t bytes) noexcept {
-  return ledger_.reserve(device, bytes) || (pools.settle_all() && ledger_.reserve(device, bytes));
+bool Limiter::reserve_what_came_back(unsigned device, std::uint64_t bytes) noexcept {
+  bool refunded = settle_books();
+  refunded = (overhead.has_shrunk() && overhead.shrink()) || refunded;
+  return refunded && ledger_.reserve(device, bytes);
 }
 
-void Limiter::release(const BytesByDevice& bytes) noexcept {
-  for (unsigned device = 0; device < bytes.size(); ++device) {
-    if (bytes[device] != 0)
-      release(device, bytes[device]);
+void Limiter::refund(const Allocation& allocation) noexcept {
+  switch (allocation.charge) {
+  case Charge::Pool:
+    pools.settle(reinterpret_cast<CUmemoryPool>(allocation.owner));
+    return;
+  case Charge::Small:
+    // Its block may be shared with what the driver placed there itself, of which only the driver's figure
+    // tells.
+    if (!small_blocks.leave(allocation.key, allocation.bytes, overhead.is_exact()))
+      return;
+    if (overhead.is_exact())
+      overhead.may_have_shrunk(allocation.device);
+    else
+      release(allocation.device, kBlockBytes);
+    return;
+  case Charge::Rounded:
+    overhead.keep_until_free(allocation.device, allocation.bytes);
+    return;
+  case Charge::Managed:
+    overhead.add_managed(allocation.device, -static_cast<std::int64_t>(allocation.bytes));
+    [[fallthrough]];
+  case Charge::Context:
+  case Charge::Single:
+    release(allocation.device, allocation.bytes);
+  }
+}
+
+// Records are few or many; their sums are refunded once the table is free again.
+void Limiter::refund_context(CUcontext context) noexcept {
+  const auto owner = reinterpret_cast<std::uint64_t>(context);
+  BytesByDevice rounded{}, other{};
+  const auto add = [&](const Allocation& gone) {
+    if (gone.charge == Charge::Rounded)
+      rounded[gone.device % rounded.size()] += gone.bytes;
+    else if (gone.charge == Charge::Small)
+      refund(gone);
+    else
+      other[gone.device % other.size()] += gone.bytes;
+    if (gone.charge == Charge::Managed)
+      overhead.add_managed(gone.device, -static_cast<std::int64_t>(gone.bytes));
+  };
+  forget_contexts();
+  memory.take_all(owner, add);
+  handles.take_all(owner, add);
+  shared.context_gone(owner);
+  for (unsigned device = 0; device < other.size(); ++device) {
+    if (other[device] != 0)
+      release(device, other[device]);
+    if (rounded[device] != 0)
+      overhead.keep_until_free(device, rounded[device]);
   }
 }
 
 VramUse Limiter::use(unsigned device) noexcept {
-  pools.settle_all();
+  settle_books();
+  if (overhead.has_grown())
+    overhead.catch_up();
+  if (overhead.has_shrunk())
+    overhead.shrink();
   return ledger_.use(device);
 }
 

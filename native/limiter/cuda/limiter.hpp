@@ -6,7 +6,11 @@
 
 #include "aliquot/cuda_abi.h"
 #include "native/limiter/cuda/allocation_table.hpp"
+#include "native/limiter/cuda/graph_book.hpp"
+#include "native/limiter/cuda/overhead.hpp"
 #include "native/limiter/cuda/pool_book.hpp"
+#include "native/limiter/cuda/shared_book.hpp"
+#include "native/limiter/cuda/small_blocks.hpp"
 #include "native/limiter/cuda/virtual_memory_book.hpp"
 #include "native/limiter/region/ledger.hpp"
 
@@ -28,15 +32,29 @@ class Limiter {
   // Learns which of the driver's devices are the slice's. After a successful cuInit of the driver.
   void map_devices() noexcept;
   unsigned device_of(CUdevice ordinal) const noexcept;
+  CUdevice ordinal_of(unsigned device) const noexcept; // -1 where the driver has none
   // False where the calling thread has no usable context; the driver will say so itself.
   bool current_place(Place& place) noexcept;
   // What a thread remembers of contexts is no longer so.
   void forget_contexts() noexcept { context_epoch_.fetch_add(1, std::memory_order_relaxed); }
 
-  // As Ledger::reserve; before it gives up, what pools gave back to the device by themselves is refunded.
-  bool reserve(unsigned device, std::uint64_t bytes) noexcept;
+  // As Ledger::reserve. What the driver took meanwhile is charged first; before it gives up, what came back
+  // by itself is refunded.
+  bool reserve(unsigned device, std::uint64_t bytes) noexcept {
+    if (overhead.has_grown())
+      overhead.catch_up();
+    return ledger_.reserve(device, bytes) || reserve_what_came_back(device, bytes);
+  }
   void release(unsigned device, std::uint64_t bytes) noexcept { ledger_.release(device, bytes); }
-  void release(const BytesByDevice& bytes) noexcept;
+  // Refunds what is gone, by what it was charged as.
+  void refund(const Allocation& allocation) noexcept;
+  // Refunds all that a context took with itself.
+  void refund_context(CUcontext context) noexcept;
+  // What pools and graphs gave back to the device by themselves. True where there was any.
+  bool settle_books() noexcept {
+    const bool pooled = pools.settle_all();
+    return graphs.settle_all() || pooled;
+  }
   VramUse use(unsigned device) noexcept;
   // Counts and logs an allocation over the limit, and returns what the program is told.
   CUresult refuse(unsigned device, std::uint64_t bytes) noexcept;
@@ -47,16 +65,22 @@ class Limiter {
 
   AllocationTable memory;  // by address
   AllocationTable handles; // arrays and mipmaps, by handle
+  SmallBlocks small_blocks;
   PoolBook pools{*this};
+  GraphBook graphs{*this};
+  SharedBook shared{*this};
   VirtualMemoryBook virtual_memory{*this};
+  Overhead overhead{*this};
 
  private:
+  bool reserve_what_came_back(unsigned device, std::uint64_t bytes) noexcept;
   static constexpr int kMaxOrdinals = 64;
 
   SliceRegion& region_;
   Ledger& ledger_;
   std::atomic<std::uint32_t> context_epoch_{1};
   std::atomic<std::uint8_t> device_of_[kMaxOrdinals] = {}; // the slice's number plus 1; 0: not in the slice
+  std::atomic<int> ordinal_of_[layout::kMaxDevices] = {};  // the other way round, plus 1
 };
 
 namespace detail {
@@ -87,7 +111,7 @@ class InsideDriver {
 };
 
 template <typename Call>
-CUresult in_driver(Call call) noexcept {
+auto in_driver(Call call) noexcept {
   const InsideDriver inside;
   return call();
 }

@@ -34,12 +34,9 @@ PoolBook::Entry* PoolBook::entry(CUmemoryPool pool, unsigned device) noexcept {
 // which is paid for already; the driver decides, and `record` sees what it took.
 bool PoolBook::admit(CUmemoryPool pool, const Entry& entry, std::uint64_t bytes,
                      std::uint64_t& reserved) noexcept {
-  Ledger& ledger = limiter_.ledger();
-  reserved = physical_size(bytes);
-  if (ledger.reserve(entry.device, reserved) ||
-      (settle_all_locked() && ledger.reserve(entry.device, reserved))) {
+  reserved = whole_blocks(bytes);
+  if (limiter_.reserve(entry.device, reserved))
     return true;
-  }
   reserved = 0;
   std::uint64_t used = 0;
   if (!read_attribute(pool, CU_MEMPOOL_ATTR_USED_MEM_CURRENT, used) || used > entry.charged ||
@@ -57,7 +54,7 @@ CUresult PoolBook::adjust(CUmemoryPool pool, Entry& entry, std::uint64_t reserve
   std::uint64_t now = have;
   if (!reserved_by(pool, now))
     now = entry.charged;
-  if (now > have && !limiter_.ledger().reserve(entry.device, now - have)) {
+  if (now > have && !limiter_.reserve(entry.device, now - have)) {
     limiter_.release(entry.device, reserved_by_us);
     return limiter_.refuse(entry.device, now - entry.charged);
   }
@@ -70,11 +67,13 @@ CUresult PoolBook::adjust(CUmemoryPool pool, Entry& entry, std::uint64_t reserve
 CUresult PoolBook::record(CUmemoryPool pool, Entry& entry, std::uint64_t bytes, CUdeviceptr address,
                           std::uint64_t reserved) noexcept {
   Allocation allocation{address, reinterpret_cast<std::uint64_t>(pool), physical_size(bytes), entry.device,
-                        static_cast<std::uint8_t>(Charge::Pool)};
+                        Charge::Pool};
   std::uint64_t unused = 0;
   const bool pool_tells = reserved_by(pool, unused);
-  if (!pool_tells)
-    allocation.charge = static_cast<std::uint8_t>(Charge::Single);
+  if (!pool_tells) {
+    allocation.charge = Charge::Single;
+    allocation.bytes = reserved;
+  }
   if (!limiter_.memory.insert(allocation)) {
     limiter_.release(entry.device, reserved);
     return CUDA_ERROR_OUT_OF_MEMORY;

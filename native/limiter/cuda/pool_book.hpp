@@ -8,6 +8,7 @@
 #include <mutex>
 
 #include "aliquot/cuda_abi.h"
+#include "native/limiter/cuda/memory_call.hpp"
 
 namespace aliquot::limiter {
 
@@ -27,6 +28,9 @@ class PoolBook {
   // refunded.
   void settle(CUmemoryPool pool) noexcept;
   bool settle_all() noexcept;
+
+  // Nothing of the pools changes as long as it is held.
+  std::unique_lock<std::recursive_mutex> hold() noexcept { return std::unique_lock(mutex_); }
 
   // After it, what is still in use goes on being charged, each by itself.
   CUresult destroy(CUmemoryPool pool) noexcept;
@@ -51,7 +55,7 @@ class PoolBook {
                   std::uint64_t reserved) noexcept;
 
   Limiter& limiter_;
-  std::mutex mutex_;
+  std::recursive_mutex mutex_;
   std::atomic<bool> any_{false};
   std::map<CUmemoryPool, Entry> entries_;
 };
@@ -59,6 +63,7 @@ class PoolBook {
 template <typename Call, typename Undo>
 CUresult PoolBook::allocate(CUmemoryPool pool, unsigned device, std::uint64_t bytes,
                             const CUdeviceptr* address, Call call, Undo undo) noexcept {
+  const MemoryCall under_way;
   const std::lock_guard guard(mutex_);
   Entry* known = entry(pool, device);
   if (known == nullptr)

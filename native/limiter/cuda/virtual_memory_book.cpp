@@ -17,6 +17,7 @@ CUresult VirtualMemoryBook::create(CUmemGenericAllocationHandle* handle, std::si
     return driver().cuMemCreate(handle, bytes, properties, flags); // host memory, or an error of the driver's
   }
   const unsigned device = limiter_.device_of(properties->location.id);
+  const MemoryCall under_way;
   const std::lock_guard lock(mutex_);
   Reservation reservation(limiter_, device, bytes);
   if (!reservation)
@@ -25,7 +26,7 @@ CUresult VirtualMemoryBook::create(CUmemGenericAllocationHandle* handle, std::si
   if (result != CUDA_SUCCESS)
     return result;
   try {
-    memories_.insert_or_assign(*handle, Memory{device, bytes, 1, 0});
+    memories_.insert_or_assign(*handle, Memory{device, bytes, 1, 0, 0, false});
   } catch (const std::bad_alloc&) {
     driver().cuMemRelease(*handle);
     return CUDA_ERROR_OUT_OF_MEMORY;
@@ -57,6 +58,7 @@ CUresult VirtualMemoryBook::retain(CUmemGenericAllocationHandle* handle, void* a
 }
 
 CUresult VirtualMemoryBook::release(CUmemGenericAllocationHandle handle) noexcept {
+  const MemoryCall under_way;
   const std::lock_guard lock(mutex_);
   const CUresult result = driver().cuMemRelease(handle);
   if (result != CUDA_SUCCESS)
@@ -98,6 +100,7 @@ CUresult VirtualMemoryBook::map(CUdeviceptr address, std::size_t bytes, std::siz
 }
 
 CUresult VirtualMemoryBook::unmap(CUdeviceptr address, std::size_t bytes) noexcept {
+  const MemoryCall under_way;
   const std::lock_guard lock(mutex_);
   const CUresult result = driver().cuMemUnmap(address, bytes);
   if (result != CUDA_SUCCESS)
@@ -114,6 +117,57 @@ CUresult VirtualMemoryBook::unmap(CUdeviceptr address, std::size_t bytes) noexce
     refund_if_gone(memory);
   }
   return result;
+}
+
+// Numbers of our own, which meet no address.
+std::uint64_t VirtualMemoryBook::new_number() noexcept {
+  return ~std::uint64_t{0} - next_number_++;
+}
+
+CUresult VirtualMemoryBook::export_to(void* exported, CUmemGenericAllocationHandle handle,
+                                      CUmemAllocationHandleType type, unsigned long long flags) noexcept {
+  const std::lock_guard lock(mutex_);
+  const CUresult result = driver().cuMemExportToShareableHandle(exported, handle, type, flags);
+  const auto found = memories_.find(handle);
+  if (result != CUDA_SUCCESS || found == memories_.end() || found->second.imported)
+    return result;
+  Memory& memory = found->second;
+  if (memory.number == 0)
+    memory.number = new_number();
+  if (type == CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
+    limiter_.shared.made(memory.number, shared_key_of_file(*static_cast<int*>(exported)), memory.device,
+                         memory.bytes);
+  else if (type == CU_MEM_HANDLE_TYPE_FABRIC)
+    limiter_.shared.made(memory.number, shared_key(exported, sizeof(CUmemFabricHandle)), memory.device,
+                         memory.bytes);
+  return result;
+}
+
+CUresult VirtualMemoryBook::import_from(CUmemGenericAllocationHandle* handle, void* exported,
+                                        CUmemAllocationHandleType type) noexcept {
+  const std::lock_guard lock(mutex_);
+  const CUresult result = driver().cuMemImportFromShareableHandle(handle, exported, type);
+  if (result != CUDA_SUCCESS)
+    return result;
+  try {
+    const auto [at, fresh] = memories_.try_emplace(*handle);
+    if (!fresh) {
+      ++at->second.handles; // what this process made itself, or has imported already
+      return result;
+    }
+    at->second.imported = true;
+    at->second.number = new_number();
+    if (type == CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR)
+      limiter_.shared.opened(at->second.number,
+                             shared_key_of_file(static_cast<int>(reinterpret_cast<std::intptr_t>(exported))),
+                             0);
+    else if (type == CU_MEM_HANDLE_TYPE_FABRIC)
+      limiter_.shared.opened(at->second.number, shared_key(exported, sizeof(CUmemFabricHandle)), 0);
+    return result;
+  } catch (const std::bad_alloc&) {
+    driver().cuMemRelease(*handle);
+    return CUDA_ERROR_OUT_OF_MEMORY;
+  }
 }
 
 // May throw std::bad_alloc; nothing has changed then.
@@ -134,9 +188,15 @@ VirtualMemoryBook::Memories::iterator VirtualMemoryBook::mapped_at(CUdeviceptr a
 }
 
 void VirtualMemoryBook::refund_if_gone(Memories::iterator memory) noexcept {
-  if (memory->second.handles != 0 || memory->second.mappings != 0)
+  const Memory& gone = memory->second;
+  if (gone.handles != 0 || gone.mappings != 0)
     return;
-  limiter_.release(memory->second.device, memory->second.bytes);
+  if (gone.number != 0)
+    limiter_.shared.gone(gone.number);
+  if (gone.number == 0)
+    limiter_.release(gone.device, gone.bytes);
+  else if (!gone.imported)
+    limiter_.overhead.keep_until_free(gone.device, gone.bytes);
   memories_.erase(memory);
 }
 

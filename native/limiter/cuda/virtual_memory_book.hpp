@@ -1,5 +1,6 @@
 // Memory of the virtual memory management functions (cuMemCreate): charged when it is made, refunded when the
-// last handle and the last mapping are gone.
+// last handle, the last mapping and all that it was exported as are gone. Memory that was imported is its
+// maker's to pay for (shared_book.hpp).
 #pragma once
 
 #include <cstdint>
@@ -24,6 +25,10 @@ class VirtualMemoryBook {
   CUresult map(CUdeviceptr address, std::size_t bytes, std::size_t offset,
                CUmemGenericAllocationHandle handle, unsigned long long flags) noexcept;
   CUresult unmap(CUdeviceptr address, std::size_t bytes) noexcept;
+  CUresult export_to(void* exported, CUmemGenericAllocationHandle handle, CUmemAllocationHandleType type,
+                     unsigned long long flags) noexcept;
+  CUresult import_from(CUmemGenericAllocationHandle* handle, void* exported,
+                       CUmemAllocationHandleType type) noexcept;
 
  private:
   struct Memory {
@@ -31,10 +36,13 @@ class VirtualMemoryBook {
     std::uint64_t bytes = 0;
     std::uint64_t handles = 1;
     std::uint64_t mappings = 0;
+    std::uint64_t number = 0; // by which the shared book knows it; 0: neither exported nor imported
+    bool imported = false;
   };
   using Memories = std::map<CUmemGenericAllocationHandle, Memory>;
 
   void refund_if_gone(Memories::iterator memory) noexcept;
+  std::uint64_t new_number() noexcept;
   Memories::iterator rename(Memories::iterator memory, CUmemGenericAllocationHandle handle);
   Memories::iterator mapped_at(CUdeviceptr address) noexcept;
 
@@ -42,6 +50,7 @@ class VirtualMemoryBook {
   std::mutex mutex_;
   Memories memories_;
   std::map<CUdeviceptr, CUmemGenericAllocationHandle> mappings_; // by where they begin
+  std::uint64_t next_number_ = 0;
   CUmemGenericAllocationHandle next_aside_ = ~CUmemGenericAllocationHandle{0};
 };
 

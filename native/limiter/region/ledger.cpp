@@ -7,6 +7,7 @@
 #include <new>
 #include <sched.h>
 
+#include "native/limiter/region/shared_memory.hpp"
 #include "native/limiter/region/slots.hpp"
 
 namespace aliquot::limiter {
@@ -92,6 +93,10 @@ void Ledger::charge(unsigned device, std::uint64_t bytes) noexcept {
   layout::DeviceAccount& mine = slot_->devices[device];
   mine.granted.fetch_add(bytes);
   note_peak(device, mine.held.fetch_add(bytes) + bytes);
+}
+
+std::uint64_t Ledger::held(unsigned device) const noexcept {
+  return device < layout::kMaxDevices ? bounded(slot_->devices[device].held) : 0;
 }
 
 VramUse Ledger::use(unsigned device) noexcept {
@@ -191,6 +196,8 @@ Ledger::Tally Ledger::tally(unsigned device) const noexcept {
     if (index != slot_index_)
       sum.pending += asking;
   }
+  // After the slots: what a burial takes off them is counted here from then on, and at worst twice.
+  sum.firm += orphaned_bytes(account_, device);
   return sum;
 }
 
@@ -230,7 +237,7 @@ std::uint64_t Ledger::held_by_all(unsigned device) const noexcept {
     if (counts(slot.owner.load(std::memory_order_acquire)))
       sum += bounded(slot.devices[device].held);
   }
-  return sum;
+  return sum + orphaned_bytes(account_, device);
 }
 
 // The sum over all processes is only looked at when this one is higher than ever, or has risen by a step

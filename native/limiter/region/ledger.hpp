@@ -33,10 +33,15 @@ class Ledger {
   // Counts bytes that the driver has taken already, whatever the limit.
   void charge(unsigned device, std::uint64_t bytes) noexcept;
 
+  // What this process holds, by its own account.
+  std::uint64_t held(unsigned device) const noexcept;
+  std::uint64_t owner() const noexcept { return owner_; }
+
   // Over all living processes; sees to the dead now and then.
   VramUse use(unsigned device) noexcept;
 
   layout::Counters& counters() noexcept { return slot_->counters; }
+  const layout::Process& slot() const noexcept { return *slot_; }
   SliceRegion& region() noexcept { return region_; }
 
  private:

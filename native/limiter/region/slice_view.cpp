@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "native/limiter/region/process_identity.hpp"
+#include "native/limiter/region/shared_memory.hpp"
 #include "native/limiter/region/slots.hpp"
 
 namespace aliquot::limiter {
@@ -42,6 +43,7 @@ VramUse vram_use(const SliceRegion& region, unsigned device) noexcept {
   VramUse use{region.vram_limit(device), 0};
   for (unsigned count = tenants_of(region, device, tenants); count > 0; --count)
     use.used += tenants[count - 1].held;
+  use.used += orphaned_bytes(region.account(), device);
   return use;
 }
 

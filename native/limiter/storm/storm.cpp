@@ -1,12 +1,13 @@
 // Processes of one slice allocate and free at random while some of them are killed; what is left must be
 // exact.
 //
-//   limiter-storm LIMIT PROCESSES THREADS ROUNDS SEED
+//   limiter-storm LIMIT PROCESSES THREADS ROUNDS SEED [CONTEXT]
 //
 // Runs on whatever libcuda.so.1 the loader finds, so it is started with the limiter preloaded, on a slice of
 // LIMIT bytes. In odd rounds half of the processes are killed at a random moment. Then the survivors keep
 // what they hold, and a newcomer takes all that is left: it must get exactly the rest. A round that does not
-// end in time is hung. Prints one line of JSON; the status is 1 where anything was over, lost or hung.
+// end in time is hung. Where a driver takes CONTEXT bytes for each process, all make their contexts before
+// the slice is full. Prints one line of JSON; the status is 1 where anything was over, lost or hung.
 #include <atomic>
 #include <cinttypes>
 #include <csignal>
@@ -33,9 +34,10 @@ constexpr double kPatienceSeconds = 10;
 
 // Shared by the parent and its workers. What a worker notes here is never more than what it really holds.
 struct Board {
-  std::atomic<bool> stop, leave;
+  std::atomic<bool> stop, leave, take_rest;
   std::atomic<std::uint64_t> total, most; // right only while nobody was killed
   std::atomic<std::uint64_t> held[kMaxProcesses];
+  std::atomic<bool> begin;
   std::atomic<unsigned> ready, idle; // threads
   std::atomic<std::uint64_t> taken_by_newcomer;
   std::atomic<unsigned> wrong_codes; // answers that are neither success nor out of memory
@@ -137,6 +139,8 @@ void* work(void* argument) {
   Held held[kMaxHeld];
   unsigned count = 0;
   ++worker.board->ready;
+  while (!worker.board->begin.load())
+    rest(50);
   while (!worker.board->stop.load(std::memory_order_relaxed)) {
     const std::uint64_t dice = next_random(worker.seed);
     if (count < kMaxHeld && dice % 2 == 0) {
@@ -175,6 +179,9 @@ void* work(void* argument) {
   CUcontext context = nullptr;
   Worker worker{start_driver(context), context, board, 0, 1};
   CUdeviceptr address = 0;
+  ++board->ready;
+  while (!board->take_rest.load())
+    rest(100);
   while (worker.driver.allocate(&address, kUnit) == CUDA_SUCCESS)
     board->taken_by_newcomer.fetch_add(kUnit);
   std::_Exit(0);
@@ -205,11 +212,12 @@ struct Outcome {
 };
 
 struct Storm {
-  std::uint64_t limit;
+  std::uint64_t limit, context;
   unsigned processes, threads;
   Board* board;
 
   void round(unsigned number, std::uint64_t& seed, Outcome& outcome) const;
+  pid_t start_newcomer() const;
   unsigned kill_half(pid_t (&workers)[kMaxProcesses], std::uint64_t& seed) const;
 };
 
@@ -225,15 +233,27 @@ unsigned Storm::kill_half(pid_t (&workers)[kMaxProcesses], std::uint64_t& seed) 
   return processes / 2;
 }
 
+pid_t Storm::start_newcomer() const {
+  const pid_t newcomer = fork();
+  if (newcomer == 0)
+    run_newcomer(board);
+  return newcomer;
+}
+
 void Storm::round(unsigned number, std::uint64_t& seed, Outcome& outcome) const {
   new (board) Board{};
   pid_t workers[kMaxProcesses];
+  pid_t newcomer = context != 0 ? start_newcomer() : -1;
+  bool hung = context != 0 && !wait_until(board->ready, 1);
   for (unsigned i = 0; i < processes; ++i) {
     workers[i] = fork();
     if (workers[i] == 0)
       run_worker(board, i, threads, next_random(seed) + i);
   }
-  bool hung = !wait_until(board->ready, processes * threads);
+  if (context == 0)
+    board->begin.store(true);
+  hung = !wait_until(board->ready, processes * threads + (context != 0)) || hung;
+  board->begin.store(true);
   rest(static_cast<long>(next_random(seed) % 3000));
   const unsigned killed = number % 2 == 1 ? kill_half(workers, seed) : 0;
   rest(500);
@@ -242,16 +262,17 @@ void Storm::round(unsigned number, std::uint64_t& seed, Outcome& outcome) const 
   std::uint64_t held = 0;
   for (unsigned i = killed; i < processes; ++i)
     held += board->held[i].load();
-  const pid_t newcomer = fork();
-  if (newcomer == 0)
-    run_newcomer(board);
+  if (context == 0)
+    newcomer = start_newcomer();
+  board->take_rest.store(true);
   hung = !wait_for(newcomer) || hung;
-  const std::uint64_t all = held + board->taken_by_newcomer.load();
+  const std::uint64_t all = held + board->taken_by_newcomer.load() + (processes - killed + 1) * context;
   board->leave.store(true);
   for (unsigned i = killed; i < processes; ++i)
     hung = !wait_for(workers[i]) || hung;
-  if (killed == 0 && board->most.load() > limit)
-    outcome.over += board->most.load() - limit;
+  const std::uint64_t most = board->most.load() + (processes + (context != 0)) * context;
+  if (killed == 0 && most > limit)
+    outcome.over += most - limit;
   if (all > limit)
     outcome.unaccounted += all - limit;
   if (all < limit)
@@ -263,15 +284,15 @@ void Storm::round(unsigned number, std::uint64_t& seed, Outcome& outcome) const 
 } // namespace
 
 int main(int count, char** arguments) {
-  if (count != 6)
+  if (count != 6 && count != 7)
     return 2;
   void* shared = mmap(nullptr, sizeof(Board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (shared == MAP_FAILED)
     return 2;
-  const Storm storm{std::strtoull(arguments[1], nullptr, 10),
-                    static_cast<unsigned>(std::strtoul(arguments[2], nullptr, 10)),
-                    static_cast<unsigned>(std::strtoul(arguments[3], nullptr, 10)),
-                    static_cast<Board*>(shared)};
+  const Storm storm{
+      std::strtoull(arguments[1], nullptr, 10), count == 7 ? std::strtoull(arguments[6], nullptr, 10) : 0,
+      static_cast<unsigned>(std::strtoul(arguments[2], nullptr, 10)),
+      static_cast<unsigned>(std::strtoul(arguments[3], nullptr, 10)), static_cast<Board*>(shared)};
   const auto rounds = static_cast<unsigned>(std::strtoul(arguments[4], nullptr, 10));
   std::uint64_t seed = std::strtoull(arguments[5], nullptr, 10) | 1u;
   if (storm.processes > kMaxProcesses || storm.threads > kMaxThreads || storm.limit % kUnit != 0)
