@@ -18,14 +18,14 @@ def draw(curves: Mapping[str, Sequence[Mapping[str, float]]], file: Path) -> Non
     rows = -(-len(curves) // _COLUMNS)
     figure = Figure(figsize=(4 * _COLUMNS, 2.4 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    fields = figure.subplots(rows, _COLUMNS, sharey=True, squeeze=False).flat
+    fields = list(figure.subplots(rows, _COLUMNS, sharey=True, squeeze=False).flat)
     for field, (name, steps) in zip(fields, curves.items(), strict=False):
         seconds = [index * STEP_NS / 1e9 for index in range(len(steps))]
         for tenant in steps[0] if steps else ():
             field.plot(seconds, [step[tenant] for step in steps], linewidth=1)
         field.set_title(name.replace("_", " "), fontsize=9)
         field.set_ylim(0, 100)
-    for field in list(fields)[len(curves) :]:
+    for field in fields[len(curves) :]:
         field.axis("off")
     figure.supxlabel("seconds")
     figure.supylabel("percent of the card's busy time, each 100 ms")

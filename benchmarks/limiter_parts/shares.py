@@ -1,7 +1,7 @@
 """How exactly a card is shared, and how much of its work that costs, over a grid of shares and of work.
 
-Each cell runs twice on the simulated card: bare, which says how busy the card can be with this work, and
-limited. Who had the card is what the card's own record says. A tenant's share is its part of the busy time;
+Each cell runs on the simulated card: bare, which says how busy the card can be with this work, limited, and
+bare again. Who had the card is what the card's own record says. A tenant's share is its part of the busy time;
 that of one which waits for every kernel is the card at its disposal, with the gaps in which no other's ran.
 """
 
@@ -130,9 +130,10 @@ def _add_worst(report: Report, name: str, values: Sequence[float], unit: str) ->
 
 
 def _measure_cell(report: Report, stage: Stage, cell: Cell, seconds: float, found: Found) -> None:
-    bare = observe(stage, cell.tenants, limited=False, seconds=max(1.0, seconds / 4))
+    before = observe(stage, cell.tenants, limited=False, seconds=max(1.0, seconds / 4))
     seen = observe(stage, cell.tenants, limited=True, seconds=seconds)
-    kept = 100 * seen.busy_percent() / bare.busy_percent()
+    after = observe(stage, cell.tenants, limited=False, seconds=max(1.0, seconds / 4))
+    kept = 100 * seen.busy_percent() / ((before.busy_percent() + after.busy_percent()) / 2)
     report.add(f"limiter.work_kept_percent.{cell.name}", [kept], unit="%", better="higher")
     found.kept.append(kept)
     if not cell.judged:

@@ -9,6 +9,7 @@ import sys
 import time
 
 import cupy as cp
+import numpy as np
 
 KERNEL = r"""
 extern "C" __global__ void product(const float* a, const float* b, float* out,
@@ -43,10 +44,12 @@ def product(a: cp.ndarray, b: cp.ndarray) -> cp.ndarray:
 
 def main(steps: int) -> None:
     """Fits a random target; the loss must fall, or the work was not done."""
-    random = cp.random.RandomState(1)
-    x, target = random.rand(BATCH, INNER, dtype=cp.float32), random.rand(BATCH, HIDDEN, dtype=cp.float32)
-    first = random.rand(INNER, HIDDEN, dtype=cp.float32) / INNER
-    second = random.rand(HIDDEN, HIDDEN, dtype=cp.float32) / HIDDEN
+    random = np.random.default_rng(1)
+    x, target, first, second = (
+        cp.asarray(random.random(shape, np.float32))
+        for shape in ((BATCH, INNER), (BATCH, HIDDEN), (INNER, HIDDEN), (HIDDEN, HIDDEN))
+    )
+    first, second = first / INNER, second / HIDDEN
     losses: list[float] = []
     begin = 0.0
     for step in range(WARM_UP + steps):
