@@ -81,6 +81,8 @@ class Member:
             data = (self.folder / f"board-{self.process.pid}").read_bytes()
         except FileNotFoundError:
             return
+        if len(data) < 8 * SLOT_WORDS * MOST_THREADS:
+            return  # just made, not written yet
         words = (ctypes.c_uint64 * (len(data) // 8)).from_buffer_copy(data)
         for row in range(self.threads):
             calls, start, index, succeeded = words[row * SLOT_WORDS : (row + 1) * SLOT_WORDS]
@@ -130,6 +132,15 @@ class Soak:
     def run(self) -> Outcome:
         """The whole soak."""
         start = time.monotonic()
+        try:
+            self._watch(start)
+        finally:
+            self._kill_all()
+        self.outcome.seconds = round(time.monotonic() - start, 1)
+        self._account()
+        return self.outcome
+
+    def _watch(self, start: float) -> None:
         self.members = [self._member(steady=i < STEADY) for i in range(self.options.processes)]
         next_kill = start + 3
         while (now := time.monotonic()) - start < self.options.seconds and not self.outcome.hung:
@@ -139,9 +150,13 @@ class Soak:
                 self._kill_or_stop()
                 next_kill = now + self.options.kill_every * self.rng.uniform(0.5, 1.5)
         self._end()
-        self.outcome.seconds = round(time.monotonic() - start, 1)
-        self._account()
-        return self.outcome
+
+    def _kill_all(self) -> None:
+        """Nobody is left where the soak itself failed, or was interrupted."""
+        for member in self.members:
+            if member.process.poll() is None:
+                member.process.kill()
+                member.process.wait()
 
     def _member(self, steady: bool) -> Member:
         self._seed += 1
