@@ -6,6 +6,7 @@ JSON an event goes to the file CONFORMANCE_RECORD; the file CONFORMANCE_ONLY, if
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import time
@@ -18,6 +19,10 @@ _RECORD = os.open(
     os.environ["CONFORMANCE_RECORD"], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644
 )
 _PID = os.getpid()
+_STICKY = frozenset({700, 702, 710, *range(714, 720)})
+"""CUresults of faults of kernels, after which a context answers every call with the same (cuda.h)."""
+_CONTEXT_LOST = 86
+"""Exit status: the tests that are left need a process of their own."""
 
 
 def _write(event: str, **fields: object) -> None:
@@ -113,3 +118,14 @@ def pytest_runtest_logfinish(nodeid: str) -> None:
         subtests_failed=end.subtests_failed,
         seconds=round(time.time() - end.begin, 3),
     )
+    if end.outcome == "failed" and _context_is_lost():
+        os._exit(_CONTEXT_LOST)
+
+
+def _context_is_lost() -> bool:
+    """Whether a kernel's fault has ended the current context, which would fail all tests that come after."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1", mode=os.RTLD_NOLOAD | os.RTLD_NOW)
+    except OSError:
+        return False
+    return driver.cuStreamQuery(None) in _STICKY

@@ -61,6 +61,24 @@ def test_hang(): time.sleep(600)
 def test_after(): pass
 """
 
+FAULTY = """
+from cuda.bindings import driver
+PTX = b".version 7.0\\n.target sm_70\\n.address_size 64\\n.visible .entry fault() { trap; }\\0"
+def call(name, *arguments):
+    code, *values = getattr(driver, name)(*arguments)
+    assert int(code) == 0, (name, code)
+    return values[0] if values else None
+def launch():
+    call("cuInit", 0)
+    call("cuCtxSetCurrent", call("cuDevicePrimaryCtxRetain", 0))
+    return call("cuModuleGetFunction", call("cuModuleLoadData", PTX), b"fault")
+def test_before(): launch()
+def test_fault():
+    call("cuLaunchKernel", launch(), 1, 1, 1, 1, 1, 1, 0, 0, 0, 0)
+    call("cuCtxSynchronize")
+def test_after(): launch()
+"""
+
 BROKEN = "import no_such_module\n"
 
 
@@ -111,6 +129,16 @@ def test_crashes_and_hangs_cost_one_test_each(tmp_path, out):
     assert "SIGSEGV" in results["test_crashing.py::test_crash"].message
     assert "hung" in results["test_crashing.py::test_hang"].message
     assert "in test_hang" in (out / "test_crashing.log").read_text()
+
+
+def test_fault_of_a_kernel_costs_one_test(tmp_path, out):
+    """It ends the context, and with it whatever else its process would test."""
+    results = run(suite_of(tmp_path, {"test_faulty": FAULTY}), out)
+    assert {test.partition("::")[2]: each.passed for test, each in results.items()} == {
+        "test_before": True,
+        "test_fault": False,
+        "test_after": True,
+    }
 
 
 def test_module_that_cannot_be_imported_fails(tmp_path, out):
