@@ -49,7 +49,7 @@ def _run(suite: Suite, options: argparse.Namespace) -> int:
     if options.fresh:
         run.forget(options.modules)
     if options.last_failed:
-        run.forget_failures()
+        run.forget_failures(options.modules)
     selection = _selection(run, options)
     results = run.run(selection, jobs=options.jobs, progress=_Progress(options.quiet))
     judgement = judging.judge(suite, results, everything=selection.is_everything)

@@ -60,9 +60,9 @@ class SuiteRun:
             for file in files.parent.glob(f"{glob.escape(files.name)}.*"):
                 file.unlink()
 
-    def forget_failures(self) -> None:
-        """Has the tests that failed run again."""
-        for module in self._suite.modules:
+    def forget_failures(self, patterns: Sequence[str] = ()) -> None:
+        """Has the tests that failed run again, of the modules in whose names one of `patterns` occurs."""
+        for module in _modules(self._suite, Selection(patterns=patterns)):
             file = self._files(module).with_name(self._files(module).name + ".jsonl")
             failed = [
                 each.test for each in record.read(file).results.values() if each.outcome == record.FAILED

@@ -165,7 +165,7 @@ def test_failures_are_run_again(tmp_path, out):
     assert not run(suite, out)["test_good.py::test_two"].passed
     (tmp_path / "test_good.py").write_text(GOOD.replace("1 == 2", "2 == 2"))
     assert not run(suite, out)["test_good.py::test_two"].passed
-    SuiteRun(suite, out).forget_failures()
+    SuiteRun(suite, out).forget_failures(["good"])
     assert run(suite, out)["test_good.py::test_two"].passed
 
 
