@@ -1,13 +1,10 @@
-"""nvidia-ml-py and nvitop, unchanged, on the simulated NVML."""
+"""nvidia-ml-py, unchanged, on the simulated NVML."""
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,101 +150,3 @@ def test_a_client_that_forks_keeps_seeing(fork: bool, nvml: Nvml) -> None:
         )
         == 24564 << 20
     )
-
-
-def test_nvitop_shows_cards_and_processes(nvml_env: Mapping[str, str], worker: LineProgram) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "nvitop", "-1", "--colorful"],
-        env={**nvml_env, "COLUMNS": "140", "LINES": "60", "TERM": "xterm", "LANG": "C.UTF-8"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    for shown in (
-        "HBM3 (simulated)",
-        "T4 (simulated)",
-        "4090 (simulated)",
-        "3072MiB / 79.65GiB",
-        "00000000:13:00.0",
-    ):
-        assert shown in done.stdout
-    lines = [line for line in done.stdout.splitlines() if f" {worker.pid} " in line]
-    assert len(lines) == 2
-    assert "3072MiB" in lines[0]
-    assert "1024MiB" in lines[1]
-
-
-def test_gpustat_shows_cards_and_processes(nvml_env: Mapping[str, str], worker: LineProgram) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "gpustat", "--json"],
-        env=dict(nvml_env),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    cards = json.loads(done.stdout)["gpus"]
-    assert [card["memory.used"] for card in cards] == [3072, 0, 0, 1024]
-    assert [card["enforced.power.limit"] for card in cards] == [700, 700, 70, 450]
-    assert [[p["pid"], p["gpu_memory_usage"]] for p in cards[0]["processes"]] == [[worker.pid, 3072]]
-
-
-def test_the_table_of_calls_compares_with_itself(nvml_env: Mapping[str, str], tmp_path: Path) -> None:
-    program = [sys.executable, str(Path(__file__).with_name("call_table.py"))]
-    saved = str(tmp_path / "answers.json")
-
-    def run(option: str) -> list[str]:
-        return subprocess.run(
-            [*program, option, saved],
-            env=dict(nvml_env),
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=True,
-        ).stdout.splitlines()
-
-    assert len(run("--json")) > 200
-    assert len(run("--compare")) == 2
-
-
-@pytest.mark.gpu
-def test_a_real_card_answers_the_same_kinds(nvml_env: Mapping[str, str], tmp_path: Path) -> None:
-    """What a real card answers, the simulated one of its model answers too, but for what is missing."""
-    program = [sys.executable, str(Path(__file__).with_name("call_table.py"))]
-    saved = tmp_path / "real.json"
-    real = {name: value for name, value in os.environ.items() if not name.startswith("ALIQUOT_")}
-    subprocess.run([*program, "--json", str(saved)], env=real, check=True, timeout=300, capture_output=True)
-    done = subprocess.run(
-        [*program, "--compare", str(saved)],
-        env=dict(nvml_env),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=True,
-    )
-    differing = done.stdout.splitlines()[2:]
-    assert len(differing) < 40, done.stdout
-
-
-def test_documented_calls_of_the_client_never_crash(nvml: Nvml) -> None:
-    """Every getter of nvidia-ml-py that takes one device, on every card: an answer or an NVMLError."""
-    answers = nvml(
-        "import inspect\n"
-        "handles = [n.nvmlDeviceGetHandleByIndex(i) for i in range(4)]\n"
-        "result = {}\n"
-        "for name, call in sorted(vars(n).items()):\n"
-        "    if not name.startswith(('nvmlDeviceGet', 'nvmlDeviceIs')): continue\n"
-        "    if not inspect.isfunction(call): continue\n"
-        "    wanted = [p for p in inspect.signature(call).parameters.values() if p.default is p.empty]\n"
-        "    if len(wanted) != 1 or wanted[0].name not in ('handle', 'device'): continue\n"
-        "    try:\n"
-        "        result[name] = sorted({type(outcome(call, handle)).__name__ for handle in handles})\n"
-        "    except (TypeError, AttributeError, KeyError, ctypes.ArgumentError) as error:\n"
-        "        result[name] = ['client: ' + type(error).__name__]"
-    )
-    assert len(answers) > 60
-    answered = [name for name, kinds in answers.items() if kinds != ["str"]]
-    assert len(answered) > 40

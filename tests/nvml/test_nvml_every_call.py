@@ -1,73 +1,140 @@
 """Every function of nvidia-ml-py that asks something is called, as the module lists them, not as we do.
 
 An answer or an NVMLError of the kinds that `nvml.h` documents for questions; never a crash, and never an
-error of another kind that the client does not make itself.
+error that the client makes itself because it was asked in a wrong way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-Nvml = Callable[..., Any]
+from aliquot.catalog import UnknownModelError, by_product_name
 
-# Arguments by the names that nvidia-ml-py gives them; a function with another name is called without.
-CALL_ALL = """
-import inspect, re
-values = dict(index=0, link=0, sensor=0, type=0, counter=0, counterType=0, errorType=0, locationType=0,
-              clockType=0, clockId=0, pstate=0, fan=0, profile=0, profileId=0, scope=0,
-              nodeSetSize=1, cpuSetSize=1,
-              cpuNumber=0,
-              level=30, p2pIndex=0, pid=1, timeStamp=0, sampling_type=0, object=1, infoRomObject=1, mode=0,
-              apiType=0, capability=0, eventTypes=0, memoryClockMHz=2619, sensorIndex=0, thresholdType=0,
-              perfPolicyType=0, which=0, sourceFilter=0, cause=0, version=2, engProfile=0, domain=0)
-def arguments(call, device):
-    found = []
-    for parameter in inspect.signature(call).parameters.values():
-        if parameter.default is not parameter.empty: continue
-        if parameter.name.rstrip('12') in ('handle', 'device'): found.append(device)
-        elif parameter.name in values: found.append(values[parameter.name])
-        else: found.append(None)
-    return found
-asking = re.compile(r'nvml(Device(Get|Is|On|Query)|SystemGet|UnitGet|Get|GpuInstanceGet|ComputeInstanceGet|'
-                    r'GpmQuery)')
-result = {}
-for name, call in sorted(vars(n).items()):
-    if not inspect.isfunction(call) or not asking.match(name): continue
-    answers = []
-    for card in range(n.nvmlDeviceGetCount()):
-        try:
-            call(*arguments(call, n.nvmlDeviceGetHandleByIndex(card)))
-            answers.append('value')
-        except n.NVMLError as error: answers.append(error.value)
-        except Exception as error: answers.append('client: ' + type(error).__name__)
-    result[name] = answers
-"""
-ERRORS = {1, 2, 3, 4, 6, 7, 25, 26, 999}
+Nvml = Callable[..., Any]
+Table = dict[str, dict[str, dict[str, str]]]
+Ask = Callable[..., Table]
+TABLE = Path(__file__).with_name("call_table.py")
+
+ERRORS = {
+    f"NVMLError_{name}"
+    for name in (
+        "InvalidArgument",
+        "NotSupported",
+        "NoPermission",
+        "NotFound",
+        "InsufficientSize",
+        "FunctionNotFound",
+        "ArgumentVersionMismatch",
+    )
+}
 
 
 @pytest.fixture
-def answers(nvml: Nvml) -> dict[str, list[Any]]:
-    return nvml(CALL_ALL)
+def table(nvml_env: Mapping[str, str], tmp_path: Path) -> Ask:
+    """Runs the table of calls; keyword arguments change the environment."""
+
+    def run(*options: str, **env: str) -> Table:
+        saved = tmp_path / "answers.json"
+        command = [sys.executable, str(TABLE), "--json", str(saved), *options]
+        subprocess.run(command, env={**nvml_env, **env}, check=True, timeout=100, capture_output=True)
+        return json.loads(saved.read_text("utf-8"))
+
+    return run
 
 
-def test_every_asking_call_answers(answers: dict[str, list[Any]]) -> None:
-    assert len(answers) > 200
-    odd = {
-        name: [each for each in given if isinstance(each, int) and each not in ERRORS]
-        for name, given in answers.items()
-    }
-    assert {name: errors for name, errors in odd.items() if errors} == {}
-    answered = {name for name, given in answers.items() if "value" in given}
-    assert len(answered) > 120
+def kinds(answers: Table) -> dict[str, set[str]]:
+    return {name: {answer["kind"] for answer in given.values()} for name, given in answers.items()}
 
 
-def test_bare_metal_without_vgpu(answers: dict[str, list[Any]]) -> None:
+def test_every_asking_call_answers(table: Ask) -> None:
+    seen = kinds(table())
+    assert len(seen) > 300
+    assert {
+        name: given - ERRORS - {"value"} for name, given in seen.items() if given - ERRORS - {"value"}
+    } == {}
+    assert sum("value" in given for name, given in seen.items()) > 150
+
+
+def test_bare_metal_without_vgpu(table: Ask) -> None:
     """What a host without vGPU says of it."""
-    of_vgpu = {name: given for name, given in answers.items() if "Vgpu" in name and "value" in given}
-    assert of_vgpu == {}
+    of_vgpu = {name for name, given in kinds(table()).items() if "Vgpu" in name and "value" in given}
+    assert of_vgpu == set()
+
+
+def test_a_divided_card_answers_for_its_parts(nvml: Nvml, table: Ask) -> None:
+    administrator = {"ALIQUOT_SIMGPU_ADMIN": "1"}
+    nvml(
+        "h = n.nvmlDeviceGetHandleByIndex(1)\n"
+        "n.nvmlDeviceSetMigMode(h, 1)\n"
+        "g = n.nvmlDeviceCreateGpuInstance(h, 9)\n"
+        "n.nvmlGpuInstanceCreateComputeInstance(g, 0)\n"
+        "result = None",
+        **administrator,
+    )
+    answers = table(**administrator)
+    parts = ("nvmlGpuInstanceGet", "nvmlComputeInstanceGet", "nvmlDeviceGetMig", "nvmlDeviceGetGpuInstance")
+    refusing = {
+        name: given["1"]["kind"]
+        for name, given in answers.items()
+        if name.startswith(parts) and "Vgpu" not in name and given["1"]["kind"] != "value"
+    }
+    # A whole card is in no instance: that asks for the handle of a MIG device.
+    assert refusing == {"nvmlDeviceGetGpuInstanceId": "NVMLError_InvalidArgument"}
+    assert answers["nvmlGpuInstanceGetInfo"]["0"]["kind"] == "NVMLError_InvalidArgument"
+
+
+def compare(env: Mapping[str, str], saved: Path) -> list[str]:
+    """The rows of the table of differences between the card here and the one that was saved."""
+    done = subprocess.run(
+        [sys.executable, str(TABLE), "--compare", str(saved)],
+        env=dict(env),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    return done.stdout.splitlines()[2:]
+
+
+def test_the_table_compares_kinds_and_facts(nvml_env: Mapping[str, str], table: Ask, tmp_path: Path) -> None:
+    answers = table()
+    saved = tmp_path / "other.json"
+    saved.write_text(json.dumps(answers), "utf-8")
+    assert compare(nvml_env, saved) == []
+    answers["nvmlDeviceGetNumGpuCores"]["0"]["text"] = "1"
+    answers["nvmlDeviceGetPowerUsage"]["0"]["text"] = "1"
+    answers["nvmlDeviceGetFanSpeed"]["0"] = {"kind": "value", "text": "30"}
+    del answers["nvmlDeviceGetSerial"]
+    saved.write_text(json.dumps(answers), "utf-8")
+    assert compare(nvml_env, saved) == [
+        "| nvmlDeviceGetFanSpeed | NVMLError_NotSupported | 30 |",
+        "| nvmlDeviceGetNumGpuCores | 16896 | 1 |",
+        f"| nvmlDeviceGetSerial | {table()['nvmlDeviceGetSerial']['0']['text']} | no such call |",
+    ]
+
+
+@pytest.mark.gpu
+def test_a_real_card_answers_the_same(nvml_env: Mapping[str, str], tmp_path: Path) -> None:
+    """What a real card answers, the simulated one of its model answers too, but for what is missing."""
+    saved = tmp_path / "real.json"
+    real = {name: value for name, value in os.environ.items() if not name.startswith("ALIQUOT_")}
+    command = [sys.executable, str(TABLE), "--json", str(saved)]
+    subprocess.run(command, env=real, check=True, timeout=300, capture_output=True)
+    name = json.loads(saved.read_text("utf-8"))["nvmlDeviceGetName"]["0"]["text"]
+    try:
+        model = by_product_name(name)
+    except UnknownModelError:
+        pytest.skip(f"the catalogue has no {name} to simulate")
+    differing = compare({**nvml_env, "ALIQUOT_SIMGPU": model.key}, saved)
+    assert len(differing) < 40, "\n".join(differing)
 
 
 def test_nothing_answers_before_it_is_initialised(nvml: Nvml) -> None:

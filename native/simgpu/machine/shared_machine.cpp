@@ -284,7 +284,10 @@ void SharedMachine::unimport(std::uint64_t owner, std::uint64_t key) noexcept {
 VramInfo SharedMachine::vram(std::uint32_t card) noexcept {
   if (card >= cards_.size())
     return {};
-  reap_now_and_then();
+  if (identity_ == 0) // who only looks sees no dead; programs on the card ask too often for that
+    reap();
+  else
+    reap_now_and_then();
   const Place& place = places_[card];
   const std::uint32_t units = place.memory_unit % kUnitsPerCard == 0 ? kUnitsPerCard : 1;
   std::uint64_t used = 0;

@@ -14,9 +14,9 @@ constexpr unsigned long long kMib = 1 << 20;
 // Of a MIG device: of its GPU instance. The memory of a divided card is that of its instances together.
 VramInfo vram_of(const View& view) {
   auto& mig = view.machine.mig();
+  VramInfo all = view.machine.vram(view.index); // counts out the dead, in the instances too
   if (view.instance != nullptr)
     return mig.vram(view.index, view.instance->gpu);
-  VramInfo all = view.machine.vram(view.index);
   for (const auto& gpu : mig.gpu_instances(view.index))
     all.used += mig.vram(view.index, gpu).used;
   all.used = std::min(all.used, all.total);
