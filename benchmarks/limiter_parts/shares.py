@@ -1,8 +1,8 @@
 """How exactly a card is shared, and how much of its work that costs, over a grid of shares and of work.
 
 Each cell runs on the simulated card: bare, which says how busy the card can be with this work, limited, and
-bare again. Who had the card is what the card's own record says. A tenant's share is its part of the busy time;
-that of one which waits for every kernel is the card at its disposal, with the gaps in which no other's ran.
+bare again. Who had the card is what its own record says. A tenant's share is its part of the busy time, that
+of one which waits for every kernel the card at its disposal, with the gaps in which no other's ran.
 """
 
 from __future__ import annotations
