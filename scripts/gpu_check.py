@@ -16,6 +16,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -28,6 +29,9 @@ BUILD = ROOT / "build" / "gpu"
 INSTALL = ROOT / "build" / "gpu-installed"
 PROGRAMS = ROOT / "scripts" / "gpu_programs"
 RESULT = ROOT / "out" / "gpu-check.json"
+NVML_CALLS = ROOT / "tests" / "nvml" / "call_table.py"
+NVML_ANSWERS = ROOT / "out" / "nvml-calls.json"
+NVML_DIFFERENCES = ROOT / "out" / "nvml-differences.md"
 GIB = 1 << 30
 NO_CARD, NOT_BUILT = 3, 4
 PROGRAM_LIMIT_S = 90
@@ -35,6 +39,7 @@ PROGRAM_LIMIT_S = 90
 sys.path.insert(0, str(ROOT / "src"))
 os.environ["ALIQUOT_NATIVE_DIR"] = str(INSTALL)
 from aliquot.bench.report import Report  # noqa: E402
+from aliquot.catalog import UnknownModelError, by_product_name  # noqa: E402
 from aliquot.model import Bytes, Device, Share  # noqa: E402
 from aliquot.node import tenancy  # noqa: E402
 from aliquot.vendors import nvidia  # noqa: E402
@@ -176,6 +181,37 @@ def measure_calls(checks: Checks) -> None:
         print(f"     {call}: {statistics.median(added):+.0f} ns a call")
 
 
+def compare_nvml(checks: Checks) -> None:
+    """Keeps what this card answers to every question of NVML, and where the simulated one differs."""
+    if not has("pynvml"):
+        print("     nvml_calls: pynvml is not installed here")
+        return
+    NVML_ANSWERS.parent.mkdir(exist_ok=True)
+    done = checks.run([sys.executable, str(NVML_CALLS), "--json", str(NVML_ANSWERS)], None)
+    if done.returncode:
+        checks.note("nvml_calls", False, (done.stdout + done.stderr)[-500:])
+        return
+    name = checks.device.name
+    try:
+        model = by_product_name(name).key
+    except UnknownModelError:
+        print(f"     nvml_calls: {NVML_ANSWERS.relative_to(ROOT)}; the catalogue has no {name} to simulate")
+        return
+    with tempfile.TemporaryDirectory() as home:
+        simulated = {
+            **os.environ,
+            "LD_LIBRARY_PATH": str(INSTALL / "simgpu"),
+            "ALIQUOT_SIMGPU": model,
+            "ALIQUOT_SIMGPU_HOME": home,
+        }
+        command = [sys.executable, str(NVML_CALLS), "--compare", str(NVML_ANSWERS)]
+        done = subprocess.run(command, env=simulated, capture_output=True, text=True, check=False)
+    NVML_DIFFERENCES.write_text(done.stdout, encoding="utf-8")
+    rows = max(0, len(done.stdout.splitlines()) - 2)
+    said = f"{rows} calls differ from the simulated {model}: {NVML_DIFFERENCES.relative_to(ROOT)}"
+    checks.note("nvml_calls", done.returncode == 0, said if done.returncode == 0 else done.stderr[-500:])
+
+
 def run_pytest(checks: Checks) -> None:
     """The tests marked `gpu`, where there is a pytest to run them."""
     if not all(map(has, ("pytest", "pytest_timeout", "hypothesis"))):
@@ -216,6 +252,7 @@ def main() -> int:
     check_example(checks, "fluid", "cuda.core")
     check_example(checks, "reaction_diffusion", "cupy")
     measure_calls(checks)
+    compare_nvml(checks)
     run_pytest(checks)
     write(checks, found.driver)
     failed = [outcome.name for outcome in checks.outcomes if not outcome.passed]
