@@ -2,6 +2,7 @@
 // freed with it, and refunded.
 #include <atomic>
 
+#include "native/limiter/compute/gate.hpp"
 #include "native/limiter/cuda/driver.hpp"
 #include "native/limiter/cuda/limiter.hpp"
 
@@ -44,8 +45,13 @@ CUresult end_context(CUcontext context, Call call, HasEnded has_ended) noexcept 
   if (here == nullptr || context == nullptr)
     return call();
   return here->overhead.ending_context(device_of(*here, context), [&] {
+    compute::Gate* gate = compute::gate();
+    if (gate != nullptr)
+      gate->context_call_begins();
     const CUresult answer = call();
     const bool ended = answer == CUDA_SUCCESS && has_ended();
+    if (gate != nullptr)
+      gate->context_call_over(ended ? context : nullptr);
     if (ended)
       here->refund_context(context);
     return answer;

@@ -99,7 +99,7 @@ ALIQUOT_EXPORT CUresult cuGraphInstantiateWithParams_ptsz(CUgraphExec* exec, CUg
 }
 
 ALIQUOT_EXPORT CUresult cuGraphExecDestroy(CUgraphExec exec) {
-  const CUresult answer = driver().cuGraphExecDestroy(exec);
+  const CUresult answer = forward<cuGraphExecDestroy_entry>(driver().cuGraphExecDestroy)(exec);
   Limiter* here = limiter();
   if (answer == CUDA_SUCCESS && here != nullptr) {
     here->graphs.forget(exec);
@@ -122,7 +122,7 @@ ALIQUOT_EXPORT CUresult cuGraphLaunch(CUgraphExec exec, CUstream stream) {
 
 ALIQUOT_EXPORT CUresult cuGraphLaunch_ptsz(CUgraphExec exec, CUstream stream) {
   return launch(exec, [&] {
-    return forward<cuGraphLaunch_entry>(driver().cuGraphLaunch_ptsz)(exec, stream);
+    return forward<cuGraphLaunch_entry, StreamVariant::ptsz>(driver().cuGraphLaunch_ptsz)(exec, stream);
   });
 }
 

@@ -6,6 +6,7 @@
 
 #include "native/common/log.hpp"
 #include "native/common/spin_lock.hpp"
+#include "native/limiter/compute/gate.hpp"
 #include "native/limiter/cuda/driver.hpp"
 #include "native/limiter/own_slice.hpp"
 
@@ -29,6 +30,7 @@ constinit thread_local RememberedPlace remembered
 // A forked child is another process: it has none of its parent's memory on the device, and no slot.
 void forget_parent() noexcept {
   detail::limiter.store(nullptr, std::memory_order_relaxed);
+  compute::forget_gate_in_child();
   new (attaching()) common::SpinLock;
 }
 
@@ -91,6 +93,8 @@ Limiter* attach_limiter() noexcept {
   Limiter* made = limiter();
   if (made == nullptr) {
     made = make_limiter();
+    if (made != nullptr)
+      compute::make_gate(*made, made->ledger().slot());
     detail::limiter.store(made, std::memory_order_release);
   }
   attaching()->unlock();

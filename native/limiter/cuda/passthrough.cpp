@@ -13,8 +13,9 @@
 #define ALIQUOT_CUDA_ENTRY_POINT(index, symbol, base, family, variant, result, parameters, arguments)        \
   extern "C" {                                                                                               \
   __attribute__((visibility("hidden"))) result aliquot_pass_##symbol parameters {                            \
-    return aliquot::limiter::forward<aliquot::limiter::base##_entry>(aliquot::limiter::driver().symbol)      \
-        arguments;                                                                                           \
+    return aliquot::limiter::forward<aliquot::limiter::base##_entry,                                         \
+                                     aliquot::limiter::StreamVariant::variant>(                              \
+        aliquot::limiter::driver().symbol) arguments;                                                        \
   }                                                                                                          \
   __attribute__((weak, visibility("default"), alias("aliquot_pass_" #symbol))) result symbol parameters;     \
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
@@ -49,11 +50,27 @@ void copy_path(char (&to)[layout::kPathBytes], const std::uint8_t (&from)[layout
   to[sizeof to - 1] = '\0';
 }
 
+// A slice without a usable `grant` is held to its limits by each process for itself.
+const layout::Grant* map_grant(int folder) noexcept {
+  const char* unused = nullptr;
+  void* mapping = map_file(folder, "grant", sizeof(layout::Grant), false, unused);
+  auto* grant = static_cast<const layout::Grant*>(mapping);
+  if (grant == nullptr || has_head(*grant, layout::kGrantMagic))
+    return grant;
+  ::munmap(mapping, sizeof(layout::Grant));
+  return nullptr;
+}
+
 void unmap(void* limits, void* account) noexcept {
   if (limits != nullptr)
     ::munmap(limits, sizeof(layout::Limits));
   if (account != nullptr)
     ::munmap(account, sizeof(layout::Account));
+}
+
+void unmap_grant(const layout::Grant* grant) noexcept {
+  if (grant != nullptr)
+    ::munmap(const_cast<layout::Grant*>(grant), sizeof(layout::Grant));
 }
 
 } // namespace
@@ -68,12 +85,16 @@ SliceRegion* SliceRegion::open(const char* folder, Access access, const char*& p
   void* limits = map_file(descriptor, "limits", sizeof(layout::Limits), false, problem);
   void* account =
       limits == nullptr ? nullptr : map_file(descriptor, "account", sizeof(layout::Account), writes, problem);
+  const layout::Grant* grant = account == nullptr ? nullptr : map_grant(descriptor);
   ::close(descriptor);
   auto* region = new (std::nothrow) SliceRegion;
   if (region == nullptr) {
     unmap(limits, account);
+    unmap_grant(grant);
     return nullptr;
   }
+  region->grant_ = grant;
+  std::snprintf(region->folder_, sizeof region->folder_, "%s", folder);
   region->limits_ = static_cast<const layout::Limits*>(limits);
   region->account_ = static_cast<layout::Account*>(account);
   if (limits == nullptr || account == nullptr) {
@@ -95,6 +116,7 @@ void SliceRegion::close(const SliceRegion* region) noexcept {
   if (region == nullptr)
     return;
   unmap(const_cast<layout::Limits*>(region->limits_), region->account_);
+  unmap_grant(region->grant_);
   delete region;
 }
 

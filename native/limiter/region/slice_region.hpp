@@ -20,6 +20,9 @@ class SliceRegion {
 
   const layout::Limits& limits() const noexcept { return *limits_; }
   layout::Account& account() const noexcept { return *account_; }
+  // What the arbiter lends the slice. Null in a slice that was made by a version without compute.
+  const layout::Grant* grant() const noexcept { return grant_; }
+  const char* folder() const noexcept { return folder_; }
 
   // Bounded, whatever the file says by now.
   unsigned device_count() const noexcept;
@@ -32,6 +35,8 @@ class SliceRegion {
  private:
   const layout::Limits* limits_ = nullptr;
   layout::Account* account_ = nullptr;
+  const layout::Grant* grant_ = nullptr;
+  char folder_[layout::kPathBytes] = {};
   char driver_path_[layout::kPathBytes] = {};
   char nvml_path_[layout::kPathBytes] = {};
 };

@@ -1,0 +1,524 @@
+#include "native/limiter/compute/device_gate.hpp"
+
+#include <algorithm>
+#include <new>
+
+#include "native/limiter/compute/driver_call.hpp"
+#include "native/limiter/compute/futex.hpp"
+#include "native/limiter/compute/gate.hpp"
+
+namespace aliquot::limiter::compute {
+namespace {
+
+constexpr std::uint64_t kNoEnd = ~std::uint64_t{0};
+constexpr std::uint64_t kArbiterSilence = 500'000'000; // after which it is taken to be gone
+constexpr std::uint64_t kUnwatched = 1'000'000; // ns of work between markers while nobody else wants the card
+constexpr std::uint64_t kLeastMark = 20'000;    // ns; a marker costs about one
+constexpr std::uint64_t kMostAtPace = 20'000'000; // in flight without an arbiter
+constexpr std::uint64_t kHandOver = 150'000;      // ns before the end at which the next may begin
+constexpr std::uint64_t kBetweenRunning = 5'000'000;
+constexpr std::uint64_t kBetweenWants = 100'000'000;
+constexpr std::uint64_t kIdleWindow = 50'000; // where the grant says none
+constexpr std::uint64_t kUnheard = 5'000'000; // after which a turn that we gave up is ours again
+constexpr std::uint64_t kLeastLook = 20'000, kLongestLook = 100'000'000;
+// Work that does not end may be waiting for what is held back behind it: then one more is let through.
+constexpr std::uint64_t kEscape = 30'000'000, kEscapeUnknown = 1'000'000'000;
+constexpr std::uint64_t kSuspicious = 100'000'000; // what ends so soon after an escape had waited for it
+constexpr std::uint64_t kLeastBacklog = 5'000'000;
+constexpr double kMostCorrection = 4.0;
+
+const layout::DeviceGrant kNoGrant{};
+
+std::uint64_t later(std::uint64_t a, std::uint64_t b) noexcept {
+  return std::max(a, b);
+}
+
+} // namespace
+
+struct DeviceGate::Terms {
+  Mode mode = Mode::Free;
+  std::uint64_t turn = 0, ends_ns = 0, flags = 0, in_flight_ns = 0, idle_window_ns = 0, rate_ppm = 0;
+
+  bool open(std::uint64_t now) const noexcept {
+    return (turn & 1u) != 0 && (ends_ns == kNoEnd || now < ends_ns);
+  }
+  bool always() const noexcept { return (flags & layout::kGrantAlways) != 0; }
+  bool contended() const noexcept { return (flags & layout::kGrantContended) != 0; }
+  bool careful() const noexcept { return contended() || always() || ends_ns != kNoEnd; }
+};
+
+void DeviceGate::start(Gate& gate, unsigned device) noexcept {
+  gate_ = &gate;
+  device_ = device;
+  SliceRegion& region = gate.limiter().region();
+  grant_ = region.grant() != nullptr ? &region.grant()->devices[device] : &kNoGrant;
+  limit_ = &region.limits().devices[device];
+  published_ = &region.account().processes[&gate.slot() - region.account().processes].work[device];
+  siblings_.start(region.account(), gate.slot().owner.load(), device);
+}
+
+namespace {
+
+// The part of the card that holds without an arbiter; 0: all of it.
+std::uint64_t own_rate(const layout::DeviceLimit& limit, const layout::DeviceGrant& grant,
+                       bool had_arbiter) noexcept {
+  std::uint64_t rate = layout::kWholeCardPpm;
+  if (const std::uint64_t ceiling = limit.compute_limit_ppm.load(std::memory_order_relaxed); ceiling != 0)
+    rate = std::min<std::uint64_t>(rate, ceiling);
+  const std::uint64_t share = grant.share_ppm.load(std::memory_order_relaxed);
+  if (had_arbiter && share != 0)
+    rate = std::min<std::uint64_t>(rate, share);
+  return rate == layout::kWholeCardPpm ? 0 : rate;
+}
+
+} // namespace
+
+Mode DeviceGate::mode(std::uint64_t now) const noexcept {
+  const layout::Grant* grant = gate_->limiter().region().grant();
+  const bool ever = grant != nullptr && grant->epoch.load(std::memory_order_relaxed) != 0;
+  const std::uint64_t alive = ever ? grant->alive_ns.load(std::memory_order_relaxed) : 0;
+  if (alive != 0 && (now < alive || now - alive < kArbiterSilence) && gate_->link.connected())
+    return Mode::Turns;
+  return own_rate(*limit_, *grant_, ever) != 0 ? Mode::Paced : Mode::Free;
+}
+
+DeviceGate::Terms DeviceGate::read_grant(std::uint64_t now) noexcept {
+  Terms terms;
+  terms.mode = mode(now);
+  terms.turn = grant_->turn.load(std::memory_order_acquire);
+  terms.ends_ns = grant_->ends_ns.load(std::memory_order_acquire);
+  terms.flags = grant_->flags.load(std::memory_order_acquire);
+  terms.in_flight_ns = grant_->in_flight_ns.load(std::memory_order_relaxed);
+  const std::uint64_t window = grant_->idle_window_ns.load(std::memory_order_relaxed);
+  terms.idle_window_ns = window != 0 ? window : kIdleWindow;
+  terms.rate_ppm = terms.mode == Mode::Paced ? own_rate(*limit_, *grant_, grant_ != &kNoGrant) : 0;
+  if (const std::uint32_t link = gate_->link.generation(); link != link_generation_) {
+    link_generation_ = link; // another arbiter may count turns anew, and knows of no wish of ours
+    admitted_turn_ = full_turn_ = released_turn_ = ended_turn_ = turn_seen_ = open_turn_ = 0;
+    wanted_turn_ = ~std::uint64_t{0};
+    counted_in_ = wants_ = false;
+  }
+  if (terms.turn != turn_seen_) {
+    turn_seen_ = terms.turn;
+    turn_seen_at_ = now;
+    if ((terms.turn & 1u) != 0) {
+      open_turn_ = terms.turn;
+      counted_in_ = counted_in_ || wants_;
+      wants_ = false;
+    }
+  }
+  return terms;
+}
+
+Lane* DeviceGate::find_lane(const ThreadState& thread, CUcontext context, CUstream stream,
+                            bool waits) noexcept {
+  const std::lock_guard lock(mutex_);
+  used_.store(true, std::memory_order_relaxed);
+  try {
+    return &lanes_.find(&thread, context, stream, waits);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
+
+Verdict DeviceGate::admit(ThreadState& thread, const Work& work, const Quote& quote, Lane& lane,
+                          std::uint64_t now, Pending& pending) noexcept {
+  const std::lock_guard lock(mutex_);
+  const Terms terms = read_grant(now);
+  if (terms.mode == Mode::Free)
+    return {Verdict::Kind::Pass, 0};
+  thread.leases[device_].credit.store(0, std::memory_order_relaxed);
+  poll(now, terms.mode == Mode::Turns && terms.careful());
+  Verdict verdict = terms.mode == Mode::Turns ? admit_in_turn(terms, thread, quote, now)
+                                              : admit_at_pace(terms, thread, quote, now);
+  if (verdict.kind == Verdict::Kind::AwaitWork)
+    note_backlog(terms.turn, now);
+  if (verdict.kind != Verdict::Kind::Pass && verdict.kind != Verdict::Kind::AwaitTime && may_escape(now))
+    verdict.kind = Verdict::Kind::Pass;
+  if (verdict.kind == Verdict::Kind::Pass)
+    pass(terms, work, quote, lane, now, pending);
+  publish_locked();
+  return verdict;
+}
+
+// The rules of README.md, in its order.
+Verdict DeviceGate::admit_in_turn(const Terms& terms, ThreadState& thread, const Quote& quote,
+                                  std::uint64_t now) noexcept {
+  const bool released = released_turn_ == terms.turn && now - released_at_ < kUnheard;
+  if (!terms.always() && (!terms.open(now) || released || full_turn_ == terms.turn))
+    return closed(terms, now);
+  if (!terms.careful()) {
+    count_in(terms);
+    lend(terms, thread, kUnwatched);
+    return {Verdict::Kind::Pass, 0};
+  }
+  const std::uint64_t flying = left_in_flight(now);
+  const bool alone = terms.in_flight_ns == 0 || !quote.known || unknown_;
+  if (flying != 0 && (alone || flying >= terms.in_flight_ns))
+    return {Verdict::Kind::AwaitWork, alone ? drain_at(now) : drain_at(now) - terms.in_flight_ns};
+  const bool ends = !terms.always() && terms.ends_ns != kNoEnd;
+  if (ends && admitted_turn_ == terms.turn && now + flying + quote.price / 2 > terms.ends_ns) {
+    full_turn_ = terms.turn;
+    return closed(terms, now);
+  }
+  count_in(terms);
+  const std::uint64_t taken = flying + quote.price + lent_to_others(thread);
+  std::uint64_t room = alone || terms.in_flight_ns == kNoEnd ? kUnwatched : terms.in_flight_ns;
+  room = room > taken && !alone ? room - taken : 0;
+  if (ends) {
+    const std::uint64_t fits = terms.ends_ns - std::min(now, terms.ends_ns);
+    room = fits > taken ? std::min(room, fits - taken) : 0;
+  }
+  lend(terms, thread, std::min(room, kUnwatched));
+  return {Verdict::Kind::Pass, 0};
+}
+
+// Whoever did not ask for the turn says that he takes part in it.
+void DeviceGate::count_in(const Terms& terms) noexcept {
+  if (!counted_in_)
+    counted_in_ = gate_->link.send(MessageKind::Began, device_, terms.turn, 0);
+}
+
+Verdict DeviceGate::closed(const Terms& terms, std::uint64_t now) noexcept {
+  const bool again = now - wanted_at_ >= kBetweenWants;
+  if ((wanted_turn_ != terms.turn || again) && gate_->link.send(MessageKind::Want, device_, terms.turn, 0)) {
+    wanted_turn_ = terms.turn;
+    wanted_at_ = now;
+    wants_ = true;
+  }
+  return {Verdict::Kind::AwaitTurn, terms.turn};
+}
+
+Verdict DeviceGate::admit_at_pace(const Terms& terms, ThreadState& thread, const Quote& quote,
+                                  std::uint64_t now) noexcept {
+  const std::uint64_t rate = std::max<std::uint64_t>(terms.rate_ppm / siblings_.active(now), 1);
+  pace_.refill(now, rate);
+  if (pace_.left() <= 0)
+    return {Verdict::Kind::AwaitTime, now + pace_.wait(rate)};
+  if (const std::uint64_t flying = in_flight(); flying != 0 && flying + quote.price > kMostAtPace) {
+    poll(now, true);
+    if (in_flight() == flying)
+      return {Verdict::Kind::AwaitWork, drain_at(now) - std::min(kMostAtPace, flying)};
+  }
+  const auto left = static_cast<std::uint64_t>(pace_.left());
+  const std::uint64_t credit = left > quote.price ? std::min(left - quote.price, kUnwatched) : 0;
+  pace_.take(static_cast<std::int64_t>(quote.price + credit));
+  lend(terms, thread, credit);
+  return {Verdict::Kind::Pass, 0};
+}
+
+void DeviceGate::lend(const Terms& terms, ThreadState& thread, std::uint64_t credit) const noexcept {
+  Lease& lease = thread.leases[device_];
+  lease.turn = terms.turn;
+  lease.ends_ns = terms.ends_ns;
+  lease.flags = terms.flags;
+  lease.epoch = something_captures() ? 0 : gate_->epoch();
+  const auto worth = static_cast<std::uint64_t>(static_cast<double>(credit) / correction_);
+  lease.credit.store(worth, std::memory_order_relaxed);
+}
+
+std::uint64_t DeviceGate::lent_to_others(const ThreadState& thread) const noexcept {
+  std::uint64_t sum = 0;
+  const std::uint32_t epoch = gate_->epoch();
+  gate_->for_each_thread([&](const ThreadState& other) {
+    const Lease& lease = other.leases[device_];
+    if (&other != &thread && lease.epoch == epoch)
+      sum += lease.credit.load(std::memory_order_relaxed);
+  });
+  return sum;
+}
+
+void DeviceGate::pass(const Terms& terms, const Work& work, const Quote& quote, Lane& lane, std::uint64_t now,
+                      Pending& pending) noexcept {
+  if (lanes_.in_flight() == 0) {
+    progress_at_ = now;
+    unknown_ = false;
+  }
+  unknown_ = unknown_ || !quote.known;
+  admitted_turn_ = terms.turn;
+  lane.admitted.fetch_add(quote.price, std::memory_order_relaxed);
+  lane.admitted_at = now;
+  const bool careful = terms.mode == Mode::Turns && terms.careful();
+  const std::uint64_t unmarked = lane.admitted.load(std::memory_order_relaxed) - lane.marked;
+  const std::uint64_t step =
+      careful ? later(terms.in_flight_ns == kNoEnd ? 0 : terms.in_flight_ns / 4, kLeastMark) : kUnwatched / 2;
+  const bool nobody_can_ask = careful && lane.stream == CU_STREAM_PER_THREAD;
+  pending = {};
+  pending.lane = &lane;
+  pending.price = quote.price;
+  pending.device = device_;
+  pending.closely = true;
+  pending.context = lane.context;
+  pending.turn = terms.turn;
+  if (work.waits) {
+    pending.measure = quote.measure && lanes_.in_flight() == quote.price;
+    pending.began_at = now;
+    return;
+  }
+  const bool may = lanes_.events.supported() && !something_captures() && lanes_.may_mark(lane);
+  pending.measure = may && quote.measure;
+  pending.mark = may && (pending.measure || !quote.known || nobody_can_ask || unmarked >= step ||
+                         (careful && terms.in_flight_ns == 0));
+}
+
+void DeviceGate::begin_measuring(Pending& pending) noexcept {
+  if (!pending.measure || pending.lane->waits)
+    return;
+  const DriverCall call;
+  {
+    const std::lock_guard lock(mutex_);
+    pending.begin = lanes_.events.take(pending.context, true);
+    if (!lanes_.events.supported())
+      gate_->prices.give_up();
+  }
+  if (pending.begin == nullptr || driver().cuEventRecord(pending.begin, pending.lane->stream) == CUDA_SUCCESS)
+    return;
+  const std::lock_guard lock(mutex_);
+  lanes_.events.give_back(pending.context, pending.begin, true);
+  pending.begin = nullptr;
+}
+
+void DeviceGate::settle(const Work& work, Pending& pending, bool succeeded) noexcept {
+  Lane& lane = *pending.lane;
+  if (!succeeded)
+    lane.admitted.fetch_sub(pending.price, std::memory_order_relaxed);
+  if (lane.waits) {
+    if (succeeded && pending.measure)
+      gate_->prices.learn(work.key, now_ns() - pending.began_at);
+    return drained(lane, lane.admitted.load(std::memory_order_relaxed));
+  }
+  const bool timed = pending.begin != nullptr;
+  if (succeeded && pending.mark) {
+    const DriverCall call;
+    Marker marker{nullptr,  pending.begin, lane.admitted.load(std::memory_order_relaxed),
+                  work.key, pending.price, pending.turn,
+                  0};
+    std::unique_lock lock(mutex_);
+    marker.end = lanes_.events.take(pending.context, timed);
+    marker.escapes = escapes_;
+    lock.unlock();
+    const bool recorded =
+        marker.end != nullptr && driver().cuEventRecord(marker.end, lane.stream) == CUDA_SUCCESS;
+    lock.lock();
+    try {
+      if (recorded) {
+        lane.markers.push_back(marker);
+        lane.marked = marker.sum;
+        return;
+      }
+    } catch (const std::bad_alloc&) {
+      // Its stream will be asked instead.
+    }
+    lanes_.events.give_back(pending.context, marker.end, timed);
+    lanes_.events.give_back(pending.context, pending.begin, true);
+    return;
+  }
+  if (timed) {
+    const std::lock_guard lock(mutex_);
+    lanes_.events.give_back(pending.context, pending.begin, true);
+  }
+}
+
+bool DeviceGate::poll(std::uint64_t now, bool ask_streams) noexcept {
+  const DriverCall call;
+  const bool progress = lanes_.poll(
+      ask_streams, [&](CUcontext context, const Marker& marker) { passed(context, marker, now); });
+  const std::uint64_t finished = lanes_.finished();
+  if (finished > counted_) {
+    gpu_ns_ += static_cast<double>(finished - counted_) * correction_;
+    counted_ = finished;
+  }
+  if (progress)
+    progress_at_ = last_end_ = now;
+  return progress;
+}
+
+void DeviceGate::passed(CUcontext context, const Marker& marker, std::uint64_t now) noexcept {
+  const bool timed = marker.begin != nullptr;
+  float ms = 0;
+  // A neighbour's turn lies within the time where the turn has changed since.
+  const bool same_turn = grant_->turn.load(std::memory_order_relaxed) == marker.turn;
+  if (timed && marker.escapes != escapes_ && now - escaped_at_ < kSuspicious) {
+    gate_->prices.depends_on_later_work(marker.key);
+  } else if (timed && same_turn &&
+             driver().cuEventElapsedTime(&ms, marker.begin, marker.end) == CUDA_SUCCESS && ms >= 0) {
+    const auto ns = static_cast<std::uint64_t>(static_cast<double>(ms) * 1e6);
+    gate_->prices.learn(marker.key, ns);
+    pace_.take(static_cast<std::int64_t>(ns) - static_cast<std::int64_t>(marker.price));
+  }
+  lanes_.events.give_back(context, marker.end, timed);
+  lanes_.events.give_back(context, marker.begin, true);
+}
+
+// While calls wait for room the device has no gap, so the time that passed is what the finished work took:
+// a bias of the prices shows, and overlaps count once.
+void DeviceGate::note_backlog(std::uint64_t turn, std::uint64_t now) noexcept {
+  const std::uint64_t finished = lanes_.finished();
+  if (backlog_turn_ == turn && backlog_at_ != 0 && finished > backlog_finished_) {
+    backlog_wall_ += now - backlog_at_;
+    backlog_sum_ += finished - backlog_finished_;
+  }
+  if (backlog_turn_ != turn || finished != backlog_finished_ || backlog_at_ == 0) {
+    backlog_turn_ = turn;
+    backlog_at_ = now;
+    backlog_finished_ = finished;
+  }
+  if (backlog_wall_ < kLeastBacklog || backlog_sum_ == 0)
+    return;
+  const double ratio = static_cast<double>(backlog_wall_) / static_cast<double>(backlog_sum_);
+  correction_ += (std::clamp(ratio, 1 / kMostCorrection, kMostCorrection) - correction_) / 8;
+  backlog_wall_ = backlog_sum_ = 0;
+}
+
+bool DeviceGate::may_escape(std::uint64_t now) noexcept {
+  const std::uint64_t flying = in_flight();
+  if (flying == 0)
+    return false;
+  const std::uint64_t patience = unknown_ ? kEscapeUnknown : kEscape + 4 * flying;
+  if (now - std::min(now, later(progress_at_, escaped_at_)) < patience)
+    return false;
+  ++escapes_;
+  escaped_at_ = now;
+  return true;
+}
+
+std::uint64_t DeviceGate::in_flight() const noexcept {
+  return static_cast<std::uint64_t>(static_cast<double>(lanes_.in_flight()) * correction_);
+}
+
+// Without what has run of it since the last end, as far as that is known.
+std::uint64_t DeviceGate::left_in_flight(std::uint64_t now) const noexcept {
+  const std::uint64_t flying = in_flight(), run = now - std::min(now, progress_at_);
+  return flying > run ? flying - run : (flying + 7) / 8;
+}
+
+std::uint64_t DeviceGate::drain_at(std::uint64_t now) const noexcept {
+  const std::uint64_t expected = progress_at_ + in_flight();
+  return expected > now ? expected : now + later(kLeastLook, (now - expected) / 4);
+}
+
+void DeviceGate::drained(Lane& lane, std::uint64_t sum) noexcept {
+  const std::lock_guard lock(mutex_);
+  if (sum > lane.finished.load(std::memory_order_relaxed)) {
+    lane.finished.store(sum, std::memory_order_relaxed);
+    progress_at_ = last_end_ = now_ns();
+  }
+  poll(last_end_, false);
+  publish_locked();
+}
+
+void DeviceGate::drained(const ThreadState& thread, CUcontext context, CUstream stream) noexcept {
+  for (const RememberedLane& known : thread.lanes) {
+    if (known.lane != nullptr && known.device == device_ && known.context == context && !known.lane->waits &&
+        (stream == nullptr || known.stream == stream) && known.lane->in_flight() != 0)
+      drained(*known.lane, known.lane->admitted.load(std::memory_order_relaxed));
+  }
+}
+
+void DeviceGate::forget_thread(const ThreadState& thread) noexcept {
+  const std::lock_guard lock(mutex_);
+  lanes_.forget_thread(&thread);
+}
+
+void DeviceGate::close_stream(CUcontext context, CUstream stream) noexcept {
+  const DriverCall call;
+  const std::lock_guard lock(mutex_);
+  lanes_.close_stream(context, stream);
+}
+
+void DeviceGate::publish() noexcept {
+  const std::lock_guard lock(mutex_);
+  publish_locked();
+}
+
+void DeviceGate::publish_locked() noexcept {
+  published_->held_back_ns.store(held_back_.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  published_->gpu_ns.store(static_cast<std::uint64_t>(gpu_ns_), std::memory_order_relaxed);
+  published_->last_end_ns.store(last_end_, std::memory_order_relaxed);
+  const std::uint64_t finished = lanes_.finished();
+  published_->admitted_ns.store(finished + lanes_.in_flight());
+  published_->finished_ns.store(finished);
+}
+
+std::uint64_t DeviceGate::watch(std::uint64_t now) noexcept {
+  const std::lock_guard lock(mutex_);
+  const Terms terms = read_grant(now);
+  if (gate_->stopped() || terms.mode == Mode::Free)
+    return now + kLongestLook;
+  if (terms.mode == Mode::Paced || !terms.careful()) {
+    if (now - last_end_ >= kLongestLook)
+      poll(now, true); // figures of a program that has gone quiet
+    publish_locked();
+    return now + kLongestLook;
+  }
+  const std::uint64_t next = watch_turn(terms, now);
+  publish_locked();
+  return std::clamp(next, now + kLeastLook, now + kLongestLook);
+}
+
+std::uint64_t DeviceGate::watch_turn(const Terms& terms, std::uint64_t now) noexcept {
+  if (terms.always())
+    return counted_in_ ? watch_idleness(terms, now) : now + kLongestLook;
+  const bool over = !terms.open(now) || full_turn_ == terms.turn;
+  if (over)
+    return counted_in_ ? watch_ending(now) : now + kLongestLook;
+  return released_turn_ == terms.turn ? std::min(now + kLongestLook, terms.ends_ns)
+                                      : watch_idleness(terms, now);
+}
+
+// The turn is over; the others wait for what is still in flight.
+std::uint64_t DeviceGate::watch_ending(std::uint64_t now) noexcept {
+  if (ended_turn_ != open_turn_) {
+    ended_turn_ = open_turn_;
+    gate_->void_leases();
+  }
+  poll(now, true);
+  const std::uint64_t flying = lanes_.in_flight(), due = drain_at(now);
+  const bool nearly = progress_at_ + in_flight() > now && due - now <= kHandOver;
+  if (flying == 0 || nearly) {
+    if (gate_->link.send(MessageKind::Closed, device_, open_turn_, flying == 0 ? 0 : due - now)) {
+      counted_in_ = false;
+      released_turn_ = open_turn_;
+      released_at_ = now;
+    }
+    return now + kLongestLook;
+  }
+  say_running(open_turn_, due - now, now);
+  return std::min(due > now + kHandOver ? due - kHandOver : due, running_at_ + kBetweenRunning);
+}
+
+void DeviceGate::say_running(std::uint64_t turn, std::uint64_t left, std::uint64_t now) noexcept {
+  if (now - running_at_ < kBetweenRunning)
+    return;
+  gate_->link.send(MessageKind::Running, device_, turn, left);
+  running_at_ = now;
+}
+
+// Others want the card: it is given back when nothing has been in flight for a moment.
+std::uint64_t DeviceGate::watch_idleness(const Terms& terms, std::uint64_t now) noexcept {
+  const std::uint64_t ends = terms.always() ? kNoEnd : terms.ends_ns;
+  if (lanes_.in_flight() != 0 && progress_at_ + in_flight() <= now)
+    poll(now, true);
+  if (lanes_.in_flight() != 0) {
+    if (terms.always() && terms.contended())
+      say_running(terms.turn, drain_at(now) - now, now);
+    return std::min({drain_at(now), ends, terms.always() ? running_at_ + kBetweenRunning : kNoEnd});
+  }
+  const std::uint64_t since = later(last_end_, turn_seen_at_) + terms.idle_window_ns;
+  if (now < since)
+    return std::min(since, ends);
+  publish_locked();
+  if (siblings_.in_flight(now) != 0)
+    return std::min(now + terms.idle_window_ns, ends);
+  gate_->void_leases();
+  if (lanes_.in_flight() != 0)
+    return now + kLeastLook; // a launch was quicker
+  if (gate_->link.send(MessageKind::Idle, device_, terms.turn, 0)) {
+    counted_in_ = false;
+    released_turn_ = terms.always() ? 0 : terms.turn;
+    released_at_ = now;
+  }
+  return std::min(now + kLongestLook, ends);
+}
+
+} // namespace aliquot::limiter::compute

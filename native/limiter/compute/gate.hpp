@@ -1,0 +1,174 @@
+// The gate of this process: every launch, copy and set passes it on its way to the driver.
+//
+// The common case is inline: a thread that has a lease from the grant as it stands now subtracts a price that
+// it remembers and goes on. No lock, no system call, no locked instruction. Everything else is in gate.cpp.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+#include "native/limiter/compute/device_gate.hpp"
+#include "native/limiter/compute/driver_call.hpp"
+
+namespace aliquot::limiter::compute {
+
+class Gate {
+ public:
+  Gate(Limiter& limiter, const layout::Process& slot) noexcept;
+
+  // Null where there is no memory for it.
+  ThreadState* join() noexcept;
+  void leave(ThreadState* thread) noexcept;
+
+  // True: the work may go to the driver, and is accounted.
+  bool admit_quickly(ThreadState& thread, const Work& work, Pending& pending) noexcept;
+  // Waits until it may.
+  void admit(ThreadState& thread, const Work& work, Pending& pending) noexcept;
+  // After the driver's call, where pending.lane is set.
+  void settle(const Work& work, Pending& pending, bool succeeded) noexcept;
+  // No device of the slice holds anything back.
+  bool all_free() const noexcept { return all_free_.load(std::memory_order_relaxed); }
+
+  // What the program's own calls tell.
+  void synchronised(CUstream stream) noexcept; // null: the whole context
+  void stream_ends(CUstream stream) noexcept;
+  void capture_begins(CUstream stream) noexcept;
+  void capture_ends(CUstream stream) noexcept;
+  void functions_went() noexcept;
+  void graph_went(std::uint64_t key) noexcept { prices.forget(key); }
+  // Has all devices' events to itself from now until context_call_over.
+  void context_call_begins() noexcept;
+  void context_call_over(CUcontext ended) noexcept; // null: it goes on
+
+  // What was counted reaches the account.
+  void fold() noexcept;
+  // No lease that was given before holds any more.
+  void void_leases() noexcept { epoch_.fetch_add(1, std::memory_order_acq_rel); }
+  std::uint32_t epoch() const noexcept { return epoch_.load(std::memory_order_acquire); }
+  // From the end of the process on nothing is held back, and the driver is called by nobody but the program.
+  void stop() noexcept;
+  bool stopped() const noexcept { return stopped_.load(std::memory_order_acquire); }
+  void abandon_in_child() noexcept { link.close_in_child(); }
+
+  template <typename Visit>
+  void for_each_thread(Visit visit) noexcept {
+    for (ThreadState* thread = threads_.load(std::memory_order_acquire); thread != nullptr;
+         thread = thread->next)
+      visit(*thread);
+  }
+
+  Limiter& limiter() noexcept { return limiter_; }
+  const layout::Process& slot() const noexcept { return slot_; }
+  DeviceGate& device(unsigned index) noexcept { return devices_[index]; }
+
+  ArbiterLink link;
+  PriceTable prices;
+
+ private:
+  friend class Watcher;
+  void void_memory() noexcept; // of lanes and prices, and leases with it
+  void look_around(std::uint64_t now) noexcept;
+  bool place(CUcontext& context, unsigned& device) noexcept;
+  void admit_to(ThreadState& thread, const Work& work, DeviceGate& device, Lane& lane, const Quote& quote,
+                Pending& pending) noexcept;
+  Lane* lane_for(ThreadState& thread, const Work& work, CUcontext context, unsigned device) noexcept;
+  void await(const Verdict& verdict, const DeviceGate& device) noexcept;
+  void release_capture(CUstream stream) noexcept;
+
+  Limiter& limiter_;
+  const layout::Process& slot_;
+  const layout::Grant* grant_;
+  std::atomic<std::uint32_t> epoch_{1};
+  std::atomic<std::uint32_t> memory_epoch_{1}; // of what threads remember of lanes and prices
+  std::atomic<bool> all_free_{false};          // no device holds anything back
+  std::atomic<bool> several_{false};           // contexts or devices: each call has to ask where it is
+  std::atomic<CUcontext> only_context_{nullptr};
+  std::atomic<unsigned> only_device_{0};
+  std::atomic<bool> stopped_{false};
+  std::atomic<bool> watching_{false};
+  DeviceGate devices_[layout::kMaxDevices];
+
+  std::mutex threads_mutex_;                   // guards what follows, and folding
+  std::atomic<ThreadState*> threads_{nullptr}; // only ever grows
+  std::vector<CUstream> capturing_;
+  std::uint64_t counted_before_[kCounters] = {}; // as the account said when this process came
+};
+
+namespace detail {
+extern std::atomic<Gate*> gate;
+extern constinit thread_local ThreadState* thread [[gnu::tls_model("initial-exec")]];
+ThreadState* join_gate() noexcept;
+} // namespace detail
+
+inline Gate* gate() noexcept {
+  return detail::gate.load(std::memory_order_acquire);
+}
+
+// Null before cuInit and where there is no memory.
+inline ThreadState* this_thread() noexcept {
+  return detail::thread != nullptr ? detail::thread : detail::join_gate();
+}
+
+// With the limiter of this process, and without it in a forked child.
+void make_gate(Limiter& limiter, const layout::Process& slot) noexcept;
+void forget_gate_in_child() noexcept;
+
+inline bool Gate::admit_quickly(ThreadState& thread, const Work& work, Pending& pending) noexcept {
+  unsigned device = only_device_.load(std::memory_order_relaxed);
+  CUcontext context = nullptr; // whichever it is, there is one only
+  if (several_.load(std::memory_order_relaxed) && !place(context, device))
+    return false;
+  Lease& lease = thread.leases[device];
+  const layout::DeviceGrant& grant = devices_[device].grant();
+  if (lease.epoch != epoch_.load(std::memory_order_acquire) ||
+      lease.turn != grant.turn.load(std::memory_order_relaxed) ||
+      lease.ends_ns != grant.ends_ns.load(std::memory_order_relaxed) ||
+      lease.flags != grant.flags.load(std::memory_order_relaxed))
+    return false;
+  RememberedPrice& price = thread.price_of(work.key);
+  const RememberedLane& lane = thread.lane_of(work.stream, context);
+  const std::uint64_t credit = lease.credit.load(std::memory_order_relaxed);
+  if (price.key != work.key || price.uses == 0 || price.price > credit || lane.stream != work.stream ||
+      (context != nullptr && lane.context != context) || lane.lane->waits != work.waits)
+    return false;
+  --price.uses;
+  lease.credit.store(credit - price.price, std::memory_order_relaxed);
+  std::atomic<std::uint64_t>& sum = lane.lane->admitted;
+  sum.store(sum.load(std::memory_order_relaxed) + price.price, std::memory_order_relaxed);
+  pending.lane = lane.lane;
+  pending.price = price.price;
+  pending.closely = false;
+  return true;
+}
+
+inline void Gate::settle(const Work& work, Pending& pending, bool succeeded) noexcept {
+  if (pending.closely)
+    return devices_[pending.device].settle(work, pending, succeeded);
+  if (!succeeded)
+    pending.lane->admitted.fetch_sub(pending.price, std::memory_order_relaxed);
+  else if (work.waits)
+    pending.lane->finished.store(pending.lane->admitted.load(std::memory_order_relaxed),
+                                 std::memory_order_relaxed);
+}
+
+// Admits the work that `describe` tells, runs `call`, which gives it to the driver, and accounts for it.
+// `thread` is null where nothing is limited.
+template <typename Describe, typename Call>
+CUresult submit(ThreadState* thread, Describe describe, Call call) noexcept {
+  if (thread == nullptr || thread->gate->all_free() || InsideDriver::here())
+    return call();
+  Gate& gate = *thread->gate;
+  const Work work = describe();
+  Pending pending;
+  pending.lane = nullptr;
+  if (!gate.admit_quickly(*thread, work, pending))
+    gate.admit(*thread, work, pending);
+  const CUresult answer = call();
+  if (pending.lane != nullptr)
+    gate.settle(work, pending, answer == CUDA_SUCCESS);
+  return answer;
+}
+
+} // namespace aliquot::limiter::compute
