@@ -23,12 +23,17 @@ REAL = os.environ.get("ALIQUOT_TEST_REAL_GPU") == "1"
 PTX = Path(__file__).parent / "ptx"
 
 
+# Left out of the sanitized run: what measures times, and what compiles (NVRTC fails beside a sanitizer).
+NOT_SANITIZED = {"test_engine.py", "test_results_of_printf_come_at_a_synchronisation"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """On a real card, mark what can run there."""
-    if REAL:
-        for item in items:
-            if "context" in getattr(item, "fixturenames", ()):
-                item.add_marker(pytest.mark.gpu)
+    """On a real card, mark what can run there; on simulated ones, what the sanitized run repeats."""
+    for item in items:
+        if REAL and "context" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.gpu)
+        if item.path.parent == Path(__file__).parent and not {item.path.name, item.name} & NOT_SANITIZED:
+            item.add_marker(pytest.mark.sanitized)
 
 
 class CudaError(Exception):
