@@ -16,11 +16,10 @@ def test_the_levels_in_order_of_rank() -> None:
     assert all(level.summary for level in levels)
 
 
-def test_only_the_critical_level_preempts_and_leaves_others_one_operation() -> None:
+def test_only_the_critical_level_preempts_and_bounds_what_others_have_in_flight() -> None:
     assert [level.name for level in qos_levels().values() if level.preempts] == ["critical"]
-    assert [level.name for level in qos_levels().values() if level.neighbour_in_flight_ns == 0] == [
-        "critical"
-    ]
+    in_flight = {level.name: level.neighbour_in_flight_ns for level in qos_levels().values()}
+    assert in_flight["critical"] < min(bound for name, bound in in_flight.items() if name != "critical") / 10
 
 
 def test_a_level_by_name() -> None:

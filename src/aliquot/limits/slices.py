@@ -6,6 +6,7 @@ short must not take the reader down), and every number in it is bounded before i
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
@@ -31,6 +32,7 @@ _LIMITS_FILE = "limits"
 _ACCOUNT_FILE = "account"
 _GRANT_FILE = "grant"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_REMOVE_TRIES = 5
 _MAXIMUM_VRAM = 2**48 - 1
 
 
@@ -200,12 +202,16 @@ class Slice:
 
     def remove(self) -> None:
         """Removes it. Programs that still run on it keep its last limits; new ones cannot join."""
-        try:
-            shutil.rmtree(self.path)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise SliceAccessError(f"the slice {self.name} cannot be removed: {error}") from error
+        for left in reversed(range(_REMOVE_TRIES)):
+            try:
+                shutil.rmtree(self.path)
+                return
+            except FileNotFoundError:
+                return
+            except OSError as error:
+                # The arbiter may have made its socket while the folder was being emptied.
+                if error.errno != errno.ENOTEMPTY or not left:
+                    raise SliceAccessError(f"the slice {self.name} cannot be removed: {error}") from error
 
     def __enter__(self) -> Slice:
         return self
