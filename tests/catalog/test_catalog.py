@@ -6,8 +6,10 @@ import importlib.util
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -84,6 +86,24 @@ def test_mig_profiles_fit_the_card(model: Model) -> None:
         assert all(start + profile.memory_slices <= mig.memory_slices for start in profile.placements)
         if match[3] is None:
             assert _most_without_overlap(profile.placements, profile.memory_slices) >= profile.instances
+
+
+def _stated_profiles() -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Key, table of the model and table of the profile, as stated; native code reads them all."""
+    files = sorted(CATALOG_DIRECTORY.glob("*.toml"))
+    models = [model for file in files for model in tomllib.loads(file.read_text("utf-8")).get("model", [])]
+    return [(m["key"], m, profile) for m in models for profile in m.get("mig", {}).get("profiles", ())]
+
+
+@pytest.mark.parametrize(
+    ("model", "profile"), [pytest.param(m, p, id=f"{key}-{p['name']}") for key, m, p in _stated_profiles()]
+)
+def test_mig_instances_fit_together(model: dict[str, Any], profile: dict[str, Any]) -> None:
+    memory, slices = model["memory"]["vram_mib"], profile["memory_slices"] / model["mig"]["memory_slices"]
+    assert profile["instances"] * profile["memory_mib"] <= memory
+    assert 0.9 * slices * memory <= profile["memory_mib"] <= slices * memory
+    assert profile["instances"] * profile["sm_count"] <= model["compute"]["sm_count"]
+    assert profile["sm_count"] % 2 == 0  # two to a texture processing cluster
 
 
 def _most_without_overlap(placements: tuple[int, ...], size: int) -> int:
