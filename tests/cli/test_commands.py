@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -36,6 +36,23 @@ def test_every_command_has_help(aliquot: Run, command: str) -> None:
 def test_shell_completion_is_offered(aliquot: Run) -> None:
     env = {**os.environ, "_ALIQUOT_COMPLETE": "source_bash"}  # as a shell asks for its script
     assert "complete" in aliquot(env=env).stdout
+
+
+def test_faults_and_instances_are_completed(aliquot: Run, simgpu_env: Mapping[str, str]) -> None:
+    def offered(typed: str) -> set[str]:
+        line = f"aliquot simgpu {typed}"
+        asked = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+        return set(aliquot(env={**simgpu_env, "_ALIQUOT_COMPLETE": "complete_bash", **asked}).stdout.split())
+
+    assert aliquot("simgpu", "set", "a30", "t4").returncode == 0
+    assert offered("fault al") == {"alloc-fail"}
+    assert offered("fault ecc ") == {"single", "double"}
+    assert offered("fault xid 4") == {"43", "45", "48"}
+    assert offered("fault throttle --reason sw") == {"sw-thermal", "sw-power"}
+    assert offered("fault lost --device ") == {"0", "1"}
+    assert aliquot("simgpu", "mig", "on").returncode == 0
+    assert offered("mig create 2") == {"2g.12gb", "2g.12gb+me"}
+    assert offered("mig create --device 1 ") == set()
 
 
 def test_cards_can_be_set_and_are_shown(aliquot: Run) -> None:

@@ -9,14 +9,28 @@ from typing import Annotated
 
 import typer
 
-from aliquot.cli import output
+from aliquot.cli import completion, output
 from aliquot.model import format_bytes, format_duration
 from aliquot.vendors import simgpu_cards
 
 mig = typer.Typer(help="Divide a card into instances (MIG), each with an engine and memory of its own.")
 
-Device = Annotated[int, typer.Option("--device", "-d", min=0, help="Index of the card.")]
-AnyDevice = Annotated[int | None, typer.Option("--device", "-d", min=0, help="Index of the card; else all.")]
+Device = Annotated[
+    int,
+    typer.Option(
+        "--device", "-d", min=0, help="Index of the card.", autocompletion=completion.simulated_cards
+    ),
+]
+AnyDevice = Annotated[
+    int | None,
+    typer.Option(
+        "--device",
+        "-d",
+        min=0,
+        help="Index of the card; else all.",
+        autocompletion=completion.simulated_cards,
+    ),
+]
 
 
 class _Switch(StrEnum):
@@ -88,7 +102,12 @@ def mig_off(device: Device = 0) -> None:
 @mig.command("create")
 def mig_create(
     profiles: Annotated[
-        list[str], typer.Argument(metavar="PROFILE...", help="Names or numbers: 1g.10gb, 19.")
+        list[str],
+        typer.Argument(
+            metavar="PROFILE...",
+            help="Names or numbers: 1g.10gb, 19.",
+            autocompletion=completion.mig_profiles,
+        ),
     ],
     device: Device = 0,
     start: Annotated[int | None, typer.Option(min=0, help="Memory slice; else the first that fits.")] = None,

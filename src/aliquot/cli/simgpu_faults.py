@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from aliquot.cli import output
+from aliquot.cli import completion, output
 from aliquot.cli.simgpu_cards import AnyDevice, Device
 from aliquot.vendors import simgpu_cards
 
@@ -16,7 +16,15 @@ fault = typer.Typer(
     help="Make something go wrong with a card. Programs that run see it as they would on a real one."
 )
 
-Pid = Annotated[int | None, typer.Option("--pid", min=1, help="Only this process; else all on the card.")]
+Pid = Annotated[
+    int | None,
+    typer.Option(
+        "--pid",
+        min=1,
+        help="Only this process; else all on the card.",
+        autocompletion=completion.simulated_processes,
+    ),
+]
 
 
 class _Bits(StrEnum):
@@ -42,7 +50,10 @@ class _Reason(StrEnum):
 
 @fault.command("xid")
 def xid(
-    number: Annotated[int, typer.Argument(min=1, max=65535, help="e.g. 31, 48, 79.")],
+    number: Annotated[
+        int,
+        typer.Argument(min=1, max=65535, help="e.g. 31, 48, 79.", autocompletion=completion.xids),
+    ],
     device: Device = 0,
     pid: Pid = None,
 ) -> None:
