@@ -105,9 +105,9 @@ void ShareSchedule::hang_up(MemberId id, ProcessId process, std::uint64_t now) {
 // Who comes back from idleness continues with the others: idle time is no credit. In the gap between two
 // turns it keeps what little it may be behind.
 void ShareSchedule::enter(Member& member) {
-  const bool idled = member.active_ns == 0 || now_ - std::min(now_, member.active_ns) > settings_.gap_ns;
-  member.newcomer = idled || member.rested;
-  const std::int64_t credit = idled ? 0 : member.as_virtual(settings_.gap_ns);
+  const bool was_away = member.active_ns == 0 || now_ - std::min(now_, member.active_ns) > settings_.gap_ns;
+  member.newcomer = was_away || member.rested;
+  const std::int64_t credit = member.newcomer ? 0 : member.as_virtual(settings_.gap_ns);
   member.virtual_ns = std::max(member.virtual_ns, virtual_time_ - credit);
 }
 
@@ -183,7 +183,7 @@ void ShareSchedule::finish(Member& member) {
     member.prolong();
     return;
   }
-  const std::uint64_t charged = std::max(now_, member.charged_from);
+  const std::uint64_t charged = std::max({now_, member.charged_from, member.closed_ns});
   member.charge(std::max(charged, free_at_) - charged);
   member.close_turn(now_);
   member.closed_ns = std::max(member.closed_ns, free_at_);
@@ -241,11 +241,11 @@ void ShareSchedule::settle_member(Member& member, std::uint64_t from, std::uint6
     if (member.id != holder_ && holding != nullptr && holding->counted())
       end = from;
   } else if (!member.open()) {
-    begin = std::max(from, member.closed_ns); // up to there it has been charged
     end = std::min(to, member.trailing_until);
   } else {
     end = from;
   }
+  begin = std::max(begin, member.closed_ns); // up to there it has been charged
   if (end > begin)
     member.charge(end - begin);
   member.limit_bucket();

@@ -19,13 +19,13 @@ struct Settings {
   std::uint64_t lead_ns = 10 * kMillisecond;
   std::uint64_t least_turn_ns = 2 * kMillisecond;
   // Who comes back from idleness waits so long for a holder that it is not behind of.
-  std::uint64_t newcomer_ns = kMillisecond;
+  std::uint64_t newcomer_ns = 6 * kMillisecond;
   // A gap between two turns that is no idleness: the way of a message and a grant on a busy machine.
   std::uint64_t gap_ns = 2 * kMillisecond;
   // How far a higher rank may be ahead of its share, in its own service, and still be served first.
   std::uint64_t burst_ns = 100 * kMillisecond;
   // What a contended turn may have in flight; it is what an earlier end has to wait for.
-  std::uint64_t in_flight_ns = 4 * kMillisecond;
+  std::uint64_t in_flight_ns = 2 * kMillisecond;
   // Who worked so recently may come back: until then the others' work is watched and bounded.
   std::uint64_t recent_ns = 1000 * kMillisecond;
   std::uint64_t idle_window_ns = 60 * kMicrosecond;

@@ -1,13 +1,12 @@
-// `limiter-share-simulation`: the schedule on a simulated card with simulated programs. JSON to standard
+// `limiter-share-simulation`: the schedule on a simulated card with simulated programs. JSON on standard
 // output.
 //
-//   limiter-share-simulation [seconds=N] [seed=N] [warm=MS] (slice:KEY=VALUE,...
-//   (deep|sync:KEY=VALUE,...)...)...
+//   limiter-share-simulation [seconds=N] [seed=N] (slice:KEY=VALUE,... (deep|sync:KEY=VALUE,...)...)...
 //
-// Keys of a slice: request, ceiling (percent), rank, preempts, neighbour (us), window (us), changed (new
+// Keys of a slice: request, ceiling (percent), rank, preempts, neighbour (us), window (us), changed (another
 // request after half of the time). Of a program, in us: kernel=A or A-B, think, every, burst, pause, from,
-// until, stopped, killed. Programs belong to the slice before them, each is a process. `none:` gives every
-// slice all it wants.
+// until, stopped, killed. Programs belong to the slice before them; each is a process. With SIMULATION_TRACE
+// in the environment it shows what is said.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
@@ -269,7 +268,7 @@ class Simulation {
   }
 
  private:
-  static constexpr std::uint64_t kSample = 5 * kMicrosecond;
+  static constexpr std::uint64_t kSample = 25 * kMicrosecond;
 
   void add(const SliceSetup& setup) {
     Slice& slice = slices_.emplace_back();

@@ -73,14 +73,22 @@ void Process::try_launch() {
     hold_back();
     return;
   }
+  if (in_flight_ >= program_.depth)
+    return;
   const std::uint64_t bound = slice_.page.in_flight_ns;
-  const std::uint64_t left = ends_at_ > clock_.now() ? ends_at_ - clock_.now() : 0;
-  const bool full = bound == 0 ? in_flight_ > 0 : in_flight_ > 0 && std::min(in_flight_ns_, left) >= bound;
-  if (!full && in_flight_ < program_.depth)
+  const std::uint64_t left = in_flight_left(bound);
+  if (in_flight_ == 0 || left < bound)
     admit();
-  else if (bound > 0 && bound != kNever && in_flight_ < program_.depth)
+  else if (bound > 0 && left < in_flight_ns_)
     clock_.after(left - bound + 2 * kMicrosecond,
                  [this] { try_launch(); }); // the next one follows without a gap
+}
+
+// What has run of it is taken off, unless the doubt about its price is more than the bound.
+std::uint64_t Process::in_flight_left(std::uint64_t bound) const {
+  if (bound == kNever || in_flight_ns_ > 10 * bound)
+    return in_flight_ns_;
+  return std::min(in_flight_ns_, ends_at_ > clock_.now() ? ends_at_ - clock_.now() : 0);
 }
 
 // From the opening that follows a Want on, the arbiter waits for what this process says.

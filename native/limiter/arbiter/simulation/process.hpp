@@ -78,6 +78,7 @@ class Process {
   void next_operation();
   void try_launch();
   bool fits() const;
+  std::uint64_t in_flight_left(std::uint64_t bound) const;
   void admit();
   void hold_back();
   void noticed(std::uint64_t price, std::uint64_t asked_at);
