@@ -201,10 +201,14 @@ def saturate(fmt: Format, bits: int) -> int:
 
 
 def to_integer(fmt: Format, bits: int, mode: str, width: int, signed: bool) -> int:
-    """cvt to an integer (`rni`, `rzi`, `rmi`, `rpi`): clamped to the type's range, NaN to 0."""
+    """cvt to an integer (`rni`, `rzi`, `rmi`, `rpi`): clamped to the type's range.
+
+    A NaN gives 0, or the highest bit alone where 64 bits are on either side (PTX ISA 9.7.9, cvt).
+    """
     low, high = (-(1 << (width - 1)), (1 << (width - 1)) - 1) if signed else (0, (1 << width) - 1)
     if fmt.is_nan(bits):
-        return 0
+        top = low if signed else 1 << (width - 1)
+        return top if 64 in (fmt.width, width) else 0
     negative = fmt.is_negative(bits)
     if fmt.is_inf(bits):
         return low if negative else high

@@ -280,12 +280,10 @@ def integer_conversions() -> list[Case]:
         low, high = bounds(target)
         width, signed, fmt = (high - low).bit_length(), target[0] == "s", FORMATS[source]
         rule = lambda a, f=fmt, m=mode, w=width, s=signed: ieee.to_integer(f, a, m + "i", w, s)  # noqa: E731
-        # A NaN gives 0 or, of newer types, what the manual leaves open: only numbers are fed.
-        keep = lambda a, f=fmt: not f.is_nan(a)  # noqa: E731
-        made.append(make(f"cvt.{mode}i{sat}.{target}.{source}", (source,), target, rule, only=keep))
+        made.append(make(f"cvt.{mode}i{sat}.{target}.{source}", (source,), target, rule))
         if source == "f32" and target in ("u32", "s32") and not sat:
             rule = lambda a, r=rule: r(F32.flush(a))  # noqa: E731
-            made.append(make(f"cvt.{mode}i.ftz.{target}.f32", ("f32",), target, rule, only=keep))
+            made.append(make(f"cvt.{mode}i.ftz.{target}.f32", ("f32",), target, rule))
     return made
 
 

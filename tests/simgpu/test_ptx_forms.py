@@ -29,9 +29,9 @@ def test_form(answers: Answers, one: Case) -> None:
 
 
 @pytest.mark.parametrize("isa", OTHERS)
-def test_forms_on_narrower_sets(isa: str, native_dir: Path, tmp_path: Path) -> None:
-    """The whole set at once: the names of the cases say what is wrong, test_form shows values."""
-    answers = run_on(isa, native_dir, tmp_path)
-    assert answers.errors == {}
-    wrong = [one.name for one in CASES if one.complaint(answers.outputs[one.name]) is not None]
-    assert wrong == []
+def test_forms_on_narrower_sets(answers: Answers, isa: str, native_dir: Path, tmp_path: Path) -> None:
+    """They give what the widest set does, which test_form judges; other patterns are judged anew."""
+    narrower = run_on(isa, native_dir, tmp_path)
+    assert narrower.errors == answers.errors
+    different = [one for one in CASES if (narrower.outputs[one.name] != answers.outputs[one.name]).any()]
+    assert [one.name for one in different if one.complaint(narrower.outputs[one.name]) is not None] == []

@@ -194,10 +194,15 @@ RowId Lowering::to_integer(const Instruction& in, RowId value, Type from, Type t
   Type wide = bits_of(to) < 32 ? Type::S32 : to;
   std::string name =
       "cvt." + std::string(round) + "." + sign_name(wide) + "." + std::string(ptx::name_of(from));
-  value = compute(name, class_of(wide), {value});
+  RowId result = compute(name, class_of(wide), {value});
   if (wide == to)
-    return value;
-  return convert_integer(clamp_integer(value, wide, to), wide, to);
+    return result;
+  result = convert_integer(clamp_integer(result, wide, to), wide, to);
+  if (from != Type::F64 || is_signed(to))
+    return result;
+  RowId wrong = compute("testp.notanumber.f64", Class::Pred, {value}); // its s32 is below an unsigned range
+  std::uint64_t of_nan = std::uint64_t{1} << (bits_of(to) - 1);
+  return compute("selp.b16", Class::B16, {constant(Class::B16, of_nan), result, wrong});
 }
 
 void Lowering::cvt(const Instruction& in, Modifiers& modifiers) {

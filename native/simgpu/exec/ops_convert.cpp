@@ -8,7 +8,8 @@
 namespace aliquot::simgpu::exec::ALIQUOT_ISA {
 namespace {
 
-// Float to integer as PTX defines it: rounded, clamped to the target's range, NaN to zero.
+// Float to integer as PTX defines it: rounded, clamped to the target's range. A NaN becomes 0, or where 64
+// bits are involved the target's highest bit alone (PTX ISA, cvt, Integer Notes).
 template <class I, Round R, class T>
 ALIQUOT_INLINE V<I> to_integer(V<T> a) {
   constexpr bool is_signed = I(-1) < I(0);
@@ -17,13 +18,14 @@ ALIQUOT_INLINE V<I> to_integer(V<T> a) {
   constexpr T over = T(is_signed ? u64(1) << (bits - 1) : u64(1) << (bits - 1)) * (is_signed ? T(1) : T(2));
   constexpr T under = is_signed ? -over : T(0);
   constexpr I most = is_signed ? I(~Bits<I>(0) >> 1) : I(~Bits<I>(0));
-  constexpr I least = is_signed ? I(Bits<I>(1) << (bits - 1)) : I(0);
+  constexpr I top = I(Bits<I>(1) << (bits - 1)), least = is_signed ? top : I(0);
+  constexpr I of_nan = sizeof(T) == 8 || sizeof(I) == 8 ? top : I(0);
   V<T> rounded = to_integral<R, T>(a);
   return each_lane<I>(
       [](T x) -> I {
         bool high = x >= over, low = x < under, wrong = x != x;
         I inside = I(high || low || wrong ? T(0) : x);
-        return wrong ? I(0) : high ? most : low ? least : inside;
+        return wrong ? of_nan : high ? most : low ? least : inside;
       },
       rounded);
 }
