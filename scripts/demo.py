@@ -30,6 +30,7 @@ from aliquot.vendors import simgpu
 ROOT = Path(__file__).resolve().parents[1]
 OUT = ROOT / "out"
 MIB = 1 << 20
+CONTEXT = 512 * MIB  # what a driver takes for a context of a large card, and some room
 REFRESH_S = 0.5
 LIMIT_S = 240
 """Longer than the slowest machine needs; past it the demonstration has failed."""
@@ -93,7 +94,7 @@ def tenants() -> list[Tenant]:
         Tenant(
             "nbody.py",
             "numba-cuda",
-            8 * MIB,
+            CONTEXT + 8 * MIB,
             python(
                 str(examples / "nbody.py"),
                 "--size",
@@ -107,7 +108,7 @@ def tenants() -> list[Tenant]:
         Tenant(
             "fluid.py",
             "cuda.core + NVRTC",
-            8 * MIB,
+            CONTEXT + 8 * MIB,
             python(
                 str(examples / "fluid.py"), "--size", "256", "--steps", "120", "--out", str(OUT / "fluid.png")
             ),
@@ -115,7 +116,7 @@ def tenants() -> list[Tenant]:
         Tenant(
             "greedy.py",
             "cuda-bindings",
-            256 * MIB,
+            CONTEXT + 256 * MIB,
             python(str(examples / "greedy.py"), "--ask", "1024", "--piece", "32"),
             waits=True,
         ),

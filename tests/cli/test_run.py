@@ -44,7 +44,7 @@ def test_the_program_sees_its_share_through_the_driver_and_nvml(aliquot: Run) ->
 
 
 def test_memory_beyond_the_share_is_refused_with_the_drivers_own_error(aliquot: Run) -> None:
-    done = run_probe(aliquot, "512Mi", "alloc=256", "alloc=512", "free", "alloc=256", "copy=1")
+    done = run_probe(aliquot, "1Gi", "alloc=256", "alloc=512", "free", "alloc=256", "copy=1")
     assert done.returncode == 0, done.stderr
     statuses = [deed["status"] for deed in deeds(done.stdout) if deed["deed"] == "alloc"]
     assert statuses == [0, OUT_OF_MEMORY, 0]
@@ -117,15 +117,15 @@ def wait_until_gone(pid: int) -> None:
 
 def test_two_programs_do_not_see_each_other(aliquot: Run, simgpu_env: Mapping[str, str]) -> None:
     command = [sys.executable, "-m", "aliquot", "run", "--simulate", "-q"]
-    command += ["--vram", "256Mi", "--", sys.executable, PROBE, "alloc=128", "sleep=1"]
+    command += ["--vram", "768Mi", "--", sys.executable, PROBE, "alloc=128", "sleep=1"]
     with subprocess.Popen(command, env=dict(simgpu_env), stdout=subprocess.PIPE, text=True) as neighbour:
         assert neighbour.stdout is not None
         neighbour.stdout.readline()
         assert json.loads(neighbour.stdout.readline()) == {"deed": "alloc", "status": 0}
-        done = run_probe(aliquot, "256Mi", "info", "alloc=128")
+        done = run_probe(aliquot, "768Mi", "info", "alloc=128")
     assert neighbour.returncode == 0
     _, info, alloc = deeds(done.stdout)
-    assert info["total"] == 256 * MIB
+    assert info["total"] == 768 * MIB
     assert alloc["status"] == 0
 
 
