@@ -22,7 +22,7 @@ bool Poller::add(int descriptor, Source& source) noexcept {
 
 void Poller::change(int descriptor, Source& source, bool heard) noexcept {
   epoll_event event{};
-  event.events = heard ? EPOLLIN : 0;
+  event.events = heard ? std::uint32_t{EPOLLIN} : 0;
   event.data.ptr = &source;
   ::epoll_ctl(epoll_.number(), EPOLL_CTL_MOD, descriptor, &event);
 }
