@@ -60,6 +60,52 @@ def test_every_truncation(image_dump, name: str) -> None:
     assert all(answer["message"] for answer in answers)
 
 
+STO_CUDA_ENTRY = 0x10
+
+
+def cubin(*kernels: bytes) -> bytes:
+    """As little ELF as names kernels: a header, two sections with their headers, no code."""
+    names = b"\0" + b"\0".join(kernels) + b"\0"
+    symbols = bytes(24)
+    for name in kernels:
+        symbols += struct.pack(
+            "<IBBHQQ", names.index(b"\0" + name + b"\0") + 1, 0x12, STO_CUDA_ENTRY, 1, 0, 0
+        )
+    at_symbols = 64 + len(names) + -len(names) % 8
+    at_sections = at_symbols + len(symbols)
+    header = struct.pack(
+        "<4s5B7xHHIQQQIHHHHHH",
+        *(b"\x7fELF", 2, 1, 1, 51, 7, 2, 190, 1, 0, 0, at_sections, 80, 64, 0, 0, 64, 3, 1),
+    )
+    strings = struct.pack("<IIQQQQIIQQ", 0, 3, 0, 0, 64, len(names), 0, 0, 1, 0)
+    table = struct.pack("<IIQQQQIIQQ", 0, 2, 0, 0, at_symbols, len(symbols), 1, 1, 8, 24)
+    return (header + names).ljust(at_symbols, b"\0") + symbols + bytes(64) + strings + table
+
+
+def of_cubin(file: bytes) -> bytes:
+    return container(entry(file, kind=2))
+
+
+@pytest.mark.sanitized
+def test_cubin_with_every_field_and_number(image_dump) -> None:
+    """Of machine code alone the names of kernels are read, and nothing that leads to them is believed."""
+    good = cubin(b"first", b"second")
+    (answer,) = image_dump([of_cubin(good)])
+    assert answer["cubin_kernels"] == ["first", "second"]
+    images = [of_cubin(good[:end]) for end in range(len(good))]
+    for at in range(len(good)):
+        for width in (1, 2, 4, 8):
+            images += [
+                of_cubin(good[:at] + number.to_bytes(width, "little") + good[at + width :])
+                for number in NUMBERS
+                if at % width == 0 and number < 256**width
+            ]
+    answers = image_dump(images)
+    assert {each["status"] for each in answers} == {"no_ptx"}
+    assert len(answers) == len(images)
+    assert max(len(each["cubin_kernels"]) for each in answers) <= 16
+
+
 @pytest.mark.sanitized
 @pytest.mark.parametrize("make", [entry, lz4_entry, zstd_entry], ids=["plain", "lz4", "zstd"])
 def test_every_field_with_every_number(image_dump, make) -> None:
