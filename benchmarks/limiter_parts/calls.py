@@ -84,6 +84,15 @@ class Sides:
         """Nanoseconds that a call of `what` takes longer where it is limited, a sample a round."""
         return [self._batch(self.limited, what) - self._batch(self.bare, what) for _ in range(rounds)]
 
+    def tail_ns(self, count: int, size: int) -> tuple[float, float]:
+        """The 99th percentile of an allocation's time while all of a side allocate: bare, and limited."""
+        found: list[float] = []
+        for side in (self.bare, self.limited):
+            for client in side:
+                client.tell(f"tail {count} {size}")
+            found.append(statistics.median(client.cpu_ns() for client in side))
+        return found[0], found[1]
+
     @staticmethod
     def _batch(side: Sequence[Client], what: str) -> float:
         for client in side:

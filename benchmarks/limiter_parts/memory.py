@@ -8,6 +8,7 @@ import subprocess
 
 from aliquot.bench import Report, native_program
 
+from .calls import BLOCK, CALLS, sides
 from .stage import Part, Stage
 
 LIMIT = 1 << 30
@@ -16,8 +17,16 @@ ROUNDS, ROUNDS_QUICK = 1000, 20
 _PATIENCE_S = 3600
 
 
+def _alloc_tail(report: Report, stage: Stage) -> None:
+    with sides(stage, Part(), PROCESSES) as all_of_them:
+        samples = [all_of_them.tail_ns(CALLS, BLOCK) for _ in range(report.samples(10))]
+    for where, values in zip(("bare", "limited"), zip(*samples, strict=True), strict=True):
+        report.add(f"limiter.alloc_p99_ns.{where}", values, unit="ns", better="lower")
+
+
 def measure(report: Report, stage: Stage) -> None:
     """Adds the figures of memory. Raises what `Stage` raises, and `RuntimeError`."""
+    _alloc_tail(report, stage)
     rounds = ROUNDS_QUICK if report.quick else ROUNDS
     with stage.place("null", Part(vram_bytes=LIMIT)) as place:
         done = subprocess.run(

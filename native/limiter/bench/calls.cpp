@@ -10,11 +10,16 @@
 //   pair N SIZE    N times cuMemAlloc and cuMemFree together: without live allocations of the same block;
 //   with some, a
 //                  randomly chosen one is freed and another made in its place
+//   tail N SIZE    N single allocations of SIZE bytes, each freed: answers the 99th percentile of
+//   cuMemAlloc's own time,
+//                  twice
+#include <algorithm>
 #include <cinttypes>
 #include <csignal>
 #include <cstring>
 #include <memory>
 #include <sys/prctl.h>
+#include <vector>
 
 #include "native/limiter/bench/driver.hpp"
 
@@ -68,6 +73,20 @@ class Calls {
     }
   }
 
+  std::int64_t tail(std::size_t count, std::size_t size) {
+    std::vector<std::int64_t> times(std::max<std::size_t>(count, 1));
+    for (std::int64_t& time : times) {
+      const std::int64_t begin = clock_ns(CLOCK_MONOTONIC);
+      failed_ |= allocate_(&spare_, size);
+      time = clock_ns(CLOCK_MONOTONIC) - begin;
+      failed_ |= free_(spare_);
+    }
+    spare_ = 0;
+    const auto place = times.begin() + static_cast<std::ptrdiff_t>(times.size() * 99 / 100);
+    std::nth_element(times.begin(), place, times.end());
+    return *place;
+  }
+
   [[nodiscard]] int failed() const noexcept { return failed_; }
 
  private:
@@ -116,6 +135,14 @@ int serve() {
     std::uint64_t count = 0, size = 0;
     if (std::sscanf(line, "%15s %" SCNu64 " %" SCNu64, command, &count, &size) < 2)
       give_up("cannot be read", 0);
+    if (std::strcmp(command, "tail") == 0) {
+      const std::int64_t found = calls.tail(count, size);
+      if (calls.failed() != 0)
+        give_up(command, calls.failed());
+      std::printf("%" PRId64 " %" PRId64 "\n", found, found);
+      std::fflush(stdout);
+      continue;
+    }
     const std::int64_t cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID), wall = clock_ns(CLOCK_MONOTONIC);
     if (!act(calls, command, count, size))
       give_up(command, 0);
