@@ -5,7 +5,6 @@
 #include <cstring>
 #include <optional>
 
-#include "native/common/log.hpp"
 #include "native/simgpu/machine/account.hpp"
 #include "native/simgpu/machine/clock.hpp"
 #include "native/simgpu/machine/home.hpp"
@@ -18,10 +17,6 @@ namespace {
 
 constexpr std::uint64_t kUsualSliceNs = 2'000'000;
 constexpr std::uint64_t kReapEveryNs = 10'000'000;
-constexpr std::uint64_t kComplainEveryNs = 10'000'000'000;
-constexpr std::uint64_t kReadFreeEveryNs = 10'000'000;
-// Smaller requests are not worth looking for; their sum is within the budget.
-constexpr std::uint64_t kCheckFreeFrom = 16ULL << 20;
 
 std::uint64_t default_slice_ns() noexcept {
   const char* set = std::getenv("ALIQUOT_SIMGPU_SLICE_US");
@@ -45,18 +40,6 @@ Card make_card(const CardModel& model, std::uint32_t index, const std::string& p
   return card;
 }
 
-template <std::size_t Size>
-void copy_bounded(const char (&from)[Size], char (&to)[Size]) noexcept {
-  std::memcpy(to, from, Size);
-  to[Size - 1] = '\0';
-}
-
-void raise_to(Word& word, std::uint64_t value) noexcept {
-  std::uint64_t now = word.load();
-  while (now < value && !word.compare_exchange_weak(now, value)) {
-  }
-}
-
 // CUDA_MPS_PINNED_DEVICE_MEM_LIMIT, "0=2G,1=512M": what a client of MPS may take of a card.
 std::uint64_t client_limit(std::uint32_t card) {
   const char* text = std::getenv("CUDA_MPS_PINNED_DEVICE_MEM_LIMIT");
@@ -76,14 +59,6 @@ std::uint64_t client_limit(std::uint32_t card) {
     text = end[1] == ',' ? end + 2 : nullptr;
   }
   return ~std::uint64_t{0};
-}
-
-std::uint32_t percent_of_second(std::uint64_t busy_ns) noexcept {
-  return static_cast<std::uint32_t>(std::min<std::uint64_t>((busy_ns + 5'000'000) / 10'000'000, 100));
-}
-
-unsigned long long mib(std::uint64_t bytes) noexcept {
-  return bytes >> 20;
 }
 
 } // namespace
@@ -145,169 +120,6 @@ bool SharedMachine::attach() {
 
 bool SharedMachine::usable(std::uint32_t card) const noexcept {
   return identity_ != 0 && card < cards_.size() && guard_.same_process();
-}
-
-// ---- memory
-
-// One request at a time.
-bool SharedMachine::take_vram(std::uint32_t card, std::uint64_t bytes) noexcept {
-  const Place& place = places_[card];
-  Account& account = region_.vram[place.memory_unit];
-  const std::uint64_t client =
-      place.client_limit - std::min(place.client_limit, account_held(account, slot_));
-  if (mps_enabled(card) && bytes > client)
-    return false;
-  const std::uint64_t total = place.memory_bytes;
-  const std::uint64_t room =
-      total - std::min(total, orphaned_bytes(region_.slots, region_.imports, place.memory_unit));
-  if (!account_take(region_.slots, account, slot_, bytes, room, [this] { reap(); }))
-    return false;
-  raise_to(region_.usage[slot_][place.engine_unit].peak, account_held(account, slot_));
-  return true;
-}
-
-Status SharedMachine::reserve(std::uint32_t card, std::uint64_t bytes) noexcept {
-  if (!usable(card))
-    return Status::Unavailable;
-  const std::lock_guard lock(reserving_);
-  if (!take_vram(card, bytes))
-    return Status::OutOfVram;
-  if (fits_host(bytes))
-    return Status::Ok;
-  release_overhead(card, bytes);
-  return Status::OutOfHostBudget;
-}
-
-Status SharedMachine::reserve_overhead(std::uint32_t card, std::uint64_t bytes) noexcept {
-  if (!usable(card))
-    return Status::Unavailable;
-  const std::lock_guard lock(reserving_);
-  return take_vram(card, bytes) ? Status::Ok : Status::OutOfVram;
-}
-
-void SharedMachine::release_overhead(std::uint32_t card, std::uint64_t bytes) noexcept {
-  if (usable(card))
-    account_give(region_.vram[places_[card].memory_unit], slot_, bytes);
-}
-
-std::uint64_t SharedMachine::context_bytes(std::uint32_t card) const noexcept {
-  const std::uint64_t set = card < cards_.size() ? region_.settings[card].context_memory.load() : 0;
-  return set - 1; // stored with one added, so that 0 is the usual
-}
-
-void SharedMachine::set_context_bytes(std::uint32_t card, std::uint64_t bytes) noexcept {
-  if (card < cards_.size())
-    region_.settings[card].context_memory.store(bytes + 1);
-}
-
-bool SharedMachine::fits_host(std::uint64_t bytes) noexcept {
-  const std::uint64_t orphans = orphaned_bytes(region_.slots, region_.imports, kAnyUnit);
-  const std::uint64_t room = limits_.home - std::min(limits_.home, orphans);
-  if (!account_take(region_.slots, region_.host, slot_, bytes, room, [this] { reap(); })) {
-    refuse_budget(bytes, limits_.home, account_used(region_.slots, region_.host), "this simulated machine");
-    return false;
-  }
-  if (host_attached_ &&
-      !account_take(host_->slots, host_->bytes, host_slot_, bytes, limits_.user, [this] { reap_host(); })) {
-    refuse_budget(bytes, limits_.user, account_used(host_->slots, host_->bytes),
-                  "your simulated machines together");
-    account_give(region_.host, slot_, bytes);
-    return false;
-  }
-  if (host_has_free(bytes))
-    return true;
-  give_host(bytes);
-  return false;
-}
-
-// One line in a while, however often a program asks.
-bool SharedMachine::may_complain() noexcept {
-  const std::uint64_t now = monotonic_ns();
-  std::uint64_t last = last_complaint_.load();
-  return (last == 0 || now - last > kComplainEveryNs) && last_complaint_.compare_exchange_strong(last, now);
-}
-
-bool SharedMachine::host_has_free(std::uint64_t bytes) noexcept {
-  if (bytes < kCheckFreeFrom)
-    return true;
-  const std::uint64_t now = monotonic_ns();
-  if (now - host_memory_read_ > kReadFreeEveryNs || bytes > host_memory_.available) {
-    host_memory_ = read_host_memory();
-    host_memory_read_ = now;
-  }
-  const HostMemory& memory = host_memory_;
-  if (memory.total == 0 || bytes <= memory.available)
-    return true;
-  if (may_complain())
-    common::log_line(
-        common::LogLevel::Warning,
-        "refused %llu MiB of simulated VRAM: host memory backs it, and only %llu MiB of that are free. "
-        "Close other programs, or use less.",
-        mib(bytes), mib(memory.available));
-  return false;
-}
-
-void SharedMachine::refuse_budget(std::uint64_t bytes, std::uint64_t limit, std::uint64_t held,
-                                  const char* whose) noexcept {
-  if (may_complain())
-    common::log_line(
-        common::LogLevel::Warning,
-        "refused %llu MiB of simulated VRAM: host memory backs it, and %s may take %llu MiB of it, of "
-        "which %llu MiB are reserved. ALIQUOT_SIMGPU_HOST_BYTES (for example %lluGiB) raises the budget.",
-        mib(bytes), whose, mib(limit), mib(held), (mib(held + bytes) >> 10) + 1);
-}
-
-void SharedMachine::release(std::uint32_t card, std::uint64_t bytes) noexcept {
-  if (usable(card))
-    give_host(account_give(region_.vram[places_[card].memory_unit], slot_, bytes));
-}
-
-void SharedMachine::give_host(std::uint64_t bytes) noexcept {
-  account_give(region_.host, slot_, bytes);
-  if (host_attached_)
-    account_give(host_->bytes, host_slot_, bytes);
-}
-
-bool SharedMachine::import(std::uint32_t card, std::uint64_t owner, std::uint64_t key,
-                           std::uint64_t bytes) noexcept try {
-  return usable(card) && imports_->add(owner, key, places_[card].memory_unit, bytes);
-} catch (...) { // no memory to remember it
-  return false;
-}
-
-void SharedMachine::unimport(std::uint64_t owner, std::uint64_t key) noexcept {
-  if (usable(0))
-    imports_->remove(owner, key);
-}
-
-// Of the instance that this process uses, or of the card with all its instances.
-VramInfo SharedMachine::vram(std::uint32_t card) noexcept {
-  if (card >= cards_.size())
-    return {};
-  if (identity_ == 0) // who only looks sees no dead; programs on the card ask too often for that
-    reap();
-  else
-    reap_now_and_then();
-  const Place& place = places_[card];
-  const std::uint32_t units = place.memory_unit % kUnitsPerCard == 0 ? kUnitsPerCard : 1;
-  std::uint64_t used = 0;
-  for (std::uint32_t unit = place.memory_unit; unit < place.memory_unit + units; ++unit) {
-    used += std::min(account_used(region_.slots, region_.vram[unit]), place.memory_bytes);
-    used += std::min(orphaned_bytes(region_.slots, region_.imports, unit), place.memory_bytes);
-  }
-  return {place.memory_bytes, std::min(place.memory_bytes, used)};
-}
-
-HostBudget SharedMachine::host_budget() {
-  reap();
-  const std::uint64_t orphans =
-      std::min(orphaned_bytes(region_.slots, region_.imports, kAnyUnit), limits_.home);
-  HostBudget budget{limits_.home, account_used(region_.slots, region_.host) + orphans, 0};
-  if (host_ != nullptr) {
-    reap_host();
-    budget.reserved_by_user = account_used(host_->slots, host_->bytes);
-  }
-  return budget;
 }
 
 // ---- the engines
@@ -491,122 +303,6 @@ void SharedMachine::close_context(std::uint32_t card) noexcept {
   --place.contexts;
   if (place.contexts == 0)
     region_.usage[slot_][place.engine_unit].present.store(place.engine_unit % kUnitsPerCard == 0 ? 0 : 1);
-}
-
-// ---- what happened
-
-std::uint32_t SharedMachine::units() const noexcept {
-  return static_cast<std::uint32_t>(cards_.size()) * kUnitsPerCard;
-}
-
-bool SharedMachine::used(std::uint32_t slot, std::uint32_t unit) const noexcept {
-  const Usage& usage = region_.usage[slot][unit];
-  return (usage.peak.load() | usage.busy_ns.load() | usage.launches.load() | usage.copied[0].load() |
-          usage.copied[1].load() | usage.copied[2].load() | usage.run_start.load()) != 0;
-}
-
-ProcessRecord SharedMachine::record(std::uint32_t slot, std::uint64_t identity, std::uint32_t unit) const {
-  const Usage& usage = region_.usage[slot][unit];
-  const SlotTable::Detail& detail = region_.slots.detail[slot];
-  ProcessRecord record;
-  record.identity = identity;
-  record.pid = identity_pid(identity);
-  record.start_time = detail.start_ticks.load();
-  record.card = unit / kUnitsPerCard;
-  std::uint32_t memory_unit = unit;
-  if (const std::optional<ComputeInstance> instance = mig_.instance_at(unit)) {
-    record.gpu_instance = instance->gpu.id;
-    record.compute_instance = instance->id;
-    memory_unit = Mig::memory_unit(record.card, instance->gpu);
-  }
-  record.has_context = usage.present.load() > 1;
-  record.vram_bytes = account_held(region_.vram[memory_unit], slot) +
-                      orphaned_bytes(region_.slots, region_.imports, memory_unit, slot);
-  record.peak_vram_bytes = usage.peak.load();
-  record.busy_ns = usage.busy_ns.load();
-  record.launches = usage.launches.load();
-  record.copied_to_device = usage.copied[static_cast<std::size_t>(Copy::ToDevice)].load();
-  record.copied_to_host = usage.copied[static_cast<std::size_t>(Copy::ToHost)].load();
-  record.copied_on_device = usage.copied[static_cast<std::size_t>(Copy::OnDevice)].load();
-  copy_bounded(detail.command, record.command);
-  copy_bounded(detail.slice, record.slice);
-  return record;
-}
-
-std::vector<ProcessRecord> SharedMachine::processes() {
-  reap();
-  std::vector<ProcessRecord> records;
-  for (std::uint32_t slot = 0; slot < slot_count(region_.slots); ++slot) {
-    const std::uint64_t identity = live_identity(region_.slots, slot);
-    for (std::uint32_t unit = 0; identity != 0 && unit < units(); ++unit)
-      if (used(slot, unit) || region_.usage[slot][unit].present.load() > 1)
-        records.push_back(record(slot, identity, unit));
-  }
-  return records;
-}
-
-std::vector<ProcessRecord> SharedMachine::departed() {
-  reap();
-  std::vector<ProcessRecord> records = read_departed(region_);
-  std::erase_if(records, [this](const ProcessRecord& record) { return record.card >= cards_.size(); });
-  return records;
-}
-
-RecordBatch SharedMachine::read_record(std::uint32_t card, RecordPosition& position, std::size_t most) {
-  return card < cards_.size() ? journal_.read(card, position, most) : RecordBatch{};
-}
-
-std::vector<BusyInterval> SharedMachine::busy_intervals(std::uint32_t card) {
-  if (card >= cards_.size())
-    return {};
-  reap();
-  RecordPosition start;
-  std::vector<BusyInterval> intervals = journal_.read(card, start, ~std::size_t{0}).intervals;
-  // Runs that are still open, or that the next one may extend.
-  for (std::uint32_t slot = 0; slot < slot_count(region_.slots); ++slot) {
-    const std::uint64_t identity = live_identity(region_.slots, slot);
-    for (std::uint32_t unit = Mig::unit_of(card); identity != 0 && unit < Mig::unit_of(card + 1); ++unit) {
-      const Usage& usage = region_.usage[slot][unit];
-      const std::uint64_t began = usage.run_start.load(), closed = usage.run_end.load();
-      const std::uint64_t end = closed != 0 ? closed : usage.last_seen.load();
-      if (began != 0 && end > began)
-        intervals.push_back(
-            {identity, began, end, usage.run_busy.load(), unit, mps_enabled(card) ? kOverlaps : 0});
-    }
-  }
-  sort_and_drop_doubles(intervals);
-  return intervals;
-}
-
-// A card that is divided is as busy as its instances are on average, each by its share.
-std::uint32_t SharedMachine::utilisation_percent(std::uint32_t card) noexcept {
-  if (card >= cards_.size())
-    return 0;
-  const std::uint64_t now = monotonic_ns();
-  std::uint64_t busy = busy_last_second(region_.engine[Mig::unit_of(card)].busy, now);
-  if (mig_.enabled(card))
-    for (std::uint32_t unit = Mig::unit_of(card) + 1; unit < Mig::unit_of(card + 1); ++unit)
-      busy += busy_last_second(region_.engine[unit].busy, now) / (kUnitsPerCard - 1);
-  return percent_of_second(busy);
-}
-
-std::uint32_t SharedMachine::process_utilisation_percent(std::uint32_t card, std::int32_t pid) noexcept {
-  std::uint64_t busy = 0;
-  for (std::uint32_t slot = 0; card < cards_.size() && slot < slot_count(region_.slots); ++slot) {
-    const std::uint64_t identity = live_identity(region_.slots, slot);
-    if (identity == 0 || identity_pid(identity) != pid)
-      continue;
-    for (std::uint32_t unit = Mig::unit_of(card); unit < Mig::unit_of(card + 1); ++unit)
-      busy += busy_last_second(region_.usage[slot][unit].busy, monotonic_ns());
-  }
-  return percent_of_second(busy);
-}
-
-std::uint64_t SharedMachine::busy_ns(std::uint32_t card) noexcept {
-  std::uint64_t busy = 0;
-  for (std::uint32_t unit = Mig::unit_of(card); card < cards_.size() && unit < Mig::unit_of(card + 1); ++unit)
-    busy += region_.engine[unit].busy_ns.load();
-  return busy;
 }
 
 } // namespace aliquot::simgpu::machine
