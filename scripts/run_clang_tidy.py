@@ -22,6 +22,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -119,11 +120,11 @@ def fingerprint(file: Path, arguments: list[str]) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def check(file: Path) -> tuple[Path, int, str]:
+def check(file: Path, database: Path) -> tuple[Path, int, str]:
     """Runs clang-tidy on one file; its status and what it said."""
     tidy = Path(sys.executable).parent / "clang-tidy"
     done = subprocess.run(
-        [str(tidy), "--quiet", "--warnings-as-errors=*", "-p", str(STATE), str(file)],
+        [str(tidy), "--quiet", "--warnings-as-errors=*", "-p", str(database), str(file)],
         capture_output=True,
         text=True,
         check=False,
@@ -154,12 +155,16 @@ class Passed:
         fresh.replace(self.path)
 
 
-def check_all(todo: Sequence[Path], prints: dict[Path, str], passed: Passed, jobs: int) -> int:
+def check_all(
+    todo: Sequence[Path], prints: dict[Path, str], passed: Passed, *, database: Path, jobs: int
+) -> int:
     """Checks files, prints findings; how many files had some."""
     failed = 0
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         try:
-            for done in concurrent.futures.as_completed([pool.submit(check, file) for file in todo]):
+            for done in concurrent.futures.as_completed(
+                [pool.submit(check, file, database) for file in todo]
+            ):
                 file, status, text = done.result()
                 if status == 0:
                     passed.add(prints[file])
@@ -195,14 +200,15 @@ def main() -> int:
     STATE.mkdir(parents=True, exist_ok=True)
     known = commands()
     entries = [{"directory": str(BUILD), "file": str(f), "arguments": a} for f, a in known.items()]
-    (STATE / "compile_commands.json").write_text(json.dumps(entries), encoding="utf-8")
     passed = Passed(STATE / "passed.txt")
     prints = {file: fingerprint(file, arguments) for file, arguments in known.items()}
     passed.keep(set(prints.values()))
     paths = [path.resolve() for path in options.paths]
     chosen = [file for file in known if wanted(file, paths)]
     todo = [file for file in chosen if options.again or prints[file] not in passed.known]
-    failed = check_all(todo, prints, passed, options.jobs)
+    with tempfile.TemporaryDirectory() as database:  # another run may have another build
+        (Path(database) / "compile_commands.json").write_text(json.dumps(entries), encoding="utf-8")
+        failed = check_all(todo, prints, passed, database=Path(database), jobs=options.jobs)
     took = time.monotonic() - begun
     print(f"clang-tidy: {len(chosen)} files, {len(todo)} looked at, {failed} with findings, {took:.0f} s")
     return 1 if failed else 0
