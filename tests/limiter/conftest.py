@@ -81,3 +81,27 @@ def limited(native_dir: Path, null_driver: Path, slice_home: Path) -> Limited:
     """A slice of 64 MiB of the first of the null driver's two devices."""
     made = Slice.create(vram_bytes=LIMIT, driver=null_driver, home=slice_home)
     return Limited(made, limiter.environment(made, plain_environment()))
+
+
+@pytest.fixture
+def machine(simgpu_env: Mapping[str, str]) -> dict[str, str]:
+    """A simulated machine of two cards, seen from outside any slice."""
+    settings = {"ALIQUOT_SIMGPU": "h100,t4", "ALIQUOT_SIMGPU_HOST_BYTES": "64GiB"}  # little of it is touched
+    return {**simgpu_env, **settings, "PYTHONPATH": str(PROGRAMS)}
+
+
+@pytest.fixture
+def on_card(machine: Mapping[str, str], native_dir: Path, slice_home: Path) -> Limited:
+    """A slice of the first card, with room for one context and 64 MiB."""
+    from . import simulated  # it needs what is above
+
+    return simulated.make_slice(machine, native_dir, slice_home)
+
+
+@pytest.fixture
+def small_contexts(simgpu_env: Mapping[str, str], native_dir: Path) -> dict[str, str]:
+    """A machine whose contexts are small, so that several processes fit into a small slice."""
+    machine = {**simgpu_env, "ALIQUOT_SIMGPU": "t4", "ALIQUOT_SIMGPU_HOST_BYTES": "64GiB"}
+    command = [str(native_dir / "bin" / "aliquot-simgpu"), "context-memory", "0"]
+    subprocess.run(command, env=machine, check=True, capture_output=True, timeout=20)
+    return machine

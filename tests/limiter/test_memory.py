@@ -59,8 +59,11 @@ def test_small_and_large_allocations_are_charged_their_physical_size(limited: Li
 
 
 def test_small_allocations_share_blocks(limited: Limited) -> None:
-    """A block is charged from its first to its last allocation. A driver that does not use one at the limit (this
-    one never uses an address again) is refused, and what it gave goes back."""
+    """A block is charged from its first to its last allocation.
+
+    A driver that does not use one at the limit (this one never uses an address again) is refused, and what it
+    gave goes back.
+    """
     limited.run(
         """
         cuda = Cuda().start()

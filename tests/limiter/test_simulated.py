@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -12,92 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from aliquot.limits import Slice
-from aliquot.mechanisms import limiter
-
-from .conftest import MIB, PROGRAMS, Limited
-
-ROOM = 64 * MIB
-"""What a slice has beside the context of one process."""
-CLIENTS = """
-import json, os, sys
-import pynvml
-from cuda.bindings import driver
-
-def ok(answer):
-    assert answer[0] == 0, answer
-    return answer[1] if len(answer) == 2 else answer[1:]
-
-def start(device=0):
-    ok(driver.cuInit(0))
-    context = ok(driver.cuDevicePrimaryCtxRetain(ok(driver.cuDeviceGet(device))))
-    ok(driver.cuCtxSetCurrent(context))
-    return context
-
-MIB = 2**20
-CONTEXT = int(os.environ["CONTEXT_BYTES"])
-LIMIT = CONTEXT + 64 * MIB
-REFUSED = driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY
-"""
-
-
-@pytest.fixture
-def machine(simgpu_env: Mapping[str, str]) -> dict[str, str]:
-    """A simulated machine of two cards, seen from outside any slice."""
-    settings = {"ALIQUOT_SIMGPU": "h100,t4", "ALIQUOT_SIMGPU_HOST_BYTES": "64GiB"}  # little of it is touched
-    return {**simgpu_env, **settings, "PYTHONPATH": str(PROGRAMS)}
-
-
-def make_slice(
-    machine: Mapping[str, str],
-    native_dir: Path,
-    home: Path,
-    device: int | str = 0,
-    *,
-    card: int = 0,
-    contexts: int = 1,
-) -> Limited:
-    """A slice with room for so many contexts and 64 MiB more; `card` is the number of `device`."""
-    driver, nvml = (native_dir / "simgpu" / name for name in ("libcuda.so.1", "libnvidia-ml.so.1"))
-    context = context_bytes(machine, card)
-    limit = contexts * context + ROOM
-    made = Slice.create(vram_bytes=limit, device=device, driver=driver, nvml=nvml, home=home)
-    base = {name: value for name, value in machine.items() if name != "LD_LIBRARY_PATH"}
-    return Limited(made, {**limiter.environment(made, base), "CONTEXT_BYTES": str(context)})
-
-
-def context_bytes(machine: Mapping[str, str], card: int = 0) -> int:
-    """What a card's own record says that a context takes of it, made outside of any slice."""
-    text = f"""
-import pynvml
-from cuda.bindings import driver
-driver.cuInit(0)
-assert driver.cuDevicePrimaryCtxRetain({card})[0] == 0
-pynvml.nvmlInit()
-print(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex({card})).used)
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", text], env=machine, capture_output=True, text=True, check=True
-    )
-    return int(done.stdout)
-
-
-@pytest.fixture
-def on_card(machine: Mapping[str, str], native_dir: Path, slice_home: Path) -> Limited:
-    return make_slice(machine, native_dir, slice_home)
-
-
-def from_outside(machine: Mapping[str, str], expression: str) -> object:
-    """What NVML says to somebody who is in no slice."""
-    text = f"import json, pynvml; pynvml.nvmlInit(); print(json.dumps({expression}))"
-    done = subprocess.run(
-        [sys.executable, "-c", text], env=machine, capture_output=True, text=True, check=True
-    )
-    return json.loads(done.stdout)
-
-
-def run_clients(limited: Limited, program: str) -> str:
-    return limited.run(CLIENTS + textwrap.dedent(program))[0]
+from .conftest import MIB, Limited
+from .simulated import CLIENTS, ROOM, from_outside, make_slice, run_clients
 
 
 def test_clients_see_the_slice_and_not_the_card(on_card: Limited) -> None:
@@ -287,15 +202,6 @@ def test_the_device_agrees_on_what_a_slice_holds(on_card: Limited, machine: Mapp
         assert held == (2 + 4 + 8 + 30) * MIB
         assert from_outside(machine, ask) == context + held == on_card.slice.usage().vram_used_bytes
         process.kill()
-
-
-@pytest.fixture
-def small_contexts(simgpu_env: Mapping[str, str], native_dir: Path) -> dict[str, str]:
-    """A machine whose contexts are small, so that several processes fit into a small slice."""
-    machine = {**simgpu_env, "ALIQUOT_SIMGPU": "t4", "ALIQUOT_SIMGPU_HOST_BYTES": "64GiB"}
-    command = [str(native_dir / "bin" / "aliquot-simgpu"), "context-memory", "0"]
-    subprocess.run(command, env=machine, check=True, capture_output=True, timeout=20)
-    return machine
 
 
 def storm(native_build: Path, limited: Limited, *arguments: int) -> subprocess.CompletedProcess[str]:

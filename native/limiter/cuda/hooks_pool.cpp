@@ -35,11 +35,11 @@ bool ordinal_of(CUstream stream, CUdevice& ordinal) noexcept {
 
 template <typename Call>
 CUresult allocate_in(CUmemoryPool pool, unsigned device, CUdeviceptr* address, std::size_t bytes,
-                     CUstream stream, Call call) noexcept {
+                     Call call) noexcept {
   Limiter& here = *limiter();
   const CUresult answer = here.pools.allocate(
       pool, device, bytes, address, [&] { return in_driver(call); },
-      [&] { return in_driver([&] { return driver().cuMemFreeAsync(*address, stream); }); });
+      [&] { in_driver([&] { return driver().cuMemFree_v2(*address); }); });
   if (answer == CUDA_SUCCESS)
     here.counters().allocations.fetch_add(1, std::memory_order_relaxed);
   return answer;
@@ -62,7 +62,7 @@ CUresult allocate_async(CUdeviceptr* address, std::size_t bytes, CUstream stream
   }
   unsigned device = here->device_of(ordinal);
   here->pools.device_of(pool, device);
-  return allocate_in(pool, device, address, bytes, stream, call);
+  return allocate_in(pool, device, address, bytes, call);
 }
 
 template <typename Call>
@@ -76,7 +76,7 @@ CUresult allocate_from_pool(CUmemoryPool pool, CUdeviceptr* address, std::size_t
   unsigned device = kNoDevice;
   if (address == nullptr || is_captured(*here, stream) || !here->pools.device_of(pool, device))
     return in_driver(call);
-  return allocate_in(pool, device, address, bytes, stream, call);
+  return allocate_in(pool, device, address, bytes, call);
 }
 
 // A pool that a device has by itself becomes known when the program first sees it.

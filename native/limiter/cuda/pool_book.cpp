@@ -86,6 +86,12 @@ CUresult PoolBook::record(CUmemoryPool pool, Entry& entry, std::uint64_t bytes, 
   return result;
 }
 
+// The pool had looked as if it had room of its own, and took more of the device all the same.
+void PoolBook::give_back_surplus(CUmemoryPool pool, Entry& entry) noexcept {
+  in_driver([&] { return driver().cuMemPoolTrimTo(pool, entry.charged); });
+  settle_locked(pool, entry);
+}
+
 bool PoolBook::settle_locked(CUmemoryPool pool, Entry& entry) noexcept {
   std::uint64_t now = 0;
   if (entry.charged == 0 || !reserved_by(pool, now) || now >= entry.charged)

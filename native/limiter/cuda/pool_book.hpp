@@ -19,7 +19,7 @@ class PoolBook {
   explicit PoolBook(Limiter& limiter) noexcept : limiter_(limiter) {}
 
   // Runs `call`, which takes `bytes` out of `pool`, within the limit. Where it succeeded, *address is
-  // accounted. `undo` frees what `call` gave.
+  // accounted. `undo` frees at once what `call` gave.
   template <typename Call, typename Undo>
   CUresult allocate(CUmemoryPool pool, unsigned device, std::uint64_t bytes, const CUdeviceptr* address,
                     Call call, Undo undo) noexcept;
@@ -48,6 +48,7 @@ class PoolBook {
   void close(CUmemoryPool pool) noexcept;
   Entry* entry(CUmemoryPool pool, unsigned device) noexcept;
   CUresult adjust(CUmemoryPool pool, Entry& entry, std::uint64_t reserved_by_us) noexcept;
+  void give_back_surplus(CUmemoryPool pool, Entry& entry) noexcept;
   bool settle_locked(CUmemoryPool pool, Entry& entry) noexcept;
   bool settle_all_locked() noexcept;
   bool admit(CUmemoryPool pool, const Entry& entry, std::uint64_t bytes, std::uint64_t& reserved) noexcept;
@@ -79,7 +80,7 @@ CUresult PoolBook::allocate(CUmemoryPool pool, unsigned device, std::uint64_t by
   result = record(pool, *known, bytes, *address, reserved);
   if (result != CUDA_SUCCESS) {
     undo();
-    settle_locked(pool, *known);
+    give_back_surplus(pool, *known);
   }
   return result;
 }

@@ -1,5 +1,4 @@
-// Hooks of what a card is used for: its memory and its processes, cut to the slice's. Lists of processes that
-// are not cut yet are not shown at all, since a neighbour's are none of a tenant's business.
+// Hooks of what a card is used for: its memory and its processes, cut to the slice's.
 #include <algorithm>
 
 #include "native/limiter/nvml/library.hpp"
@@ -112,22 +111,4 @@ ALIQUOT_EMPTY_LIST(nvmlDeviceGetGraphicsRunningProcesses_v3, nvmlProcessInfo_t)
 ALIQUOT_EMPTY_LIST(nvmlDeviceGetMPSComputeRunningProcesses, nvmlProcessInfo_v1_t)
 ALIQUOT_EMPTY_LIST(nvmlDeviceGetMPSComputeRunningProcesses_v2, nvmlProcessInfo_v2_t)
 ALIQUOT_EMPTY_LIST(nvmlDeviceGetMPSComputeRunningProcesses_v3, nvmlProcessInfo_t)
-
-ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetProcessUtilization(nvmlDevice_t, nvmlProcessUtilizationSample_t*,
-                                                            unsigned int*, unsigned long long) {
-  return NVML_ERROR_NOT_SUPPORTED;
-}
-
-ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetProcessesUtilizationInfo(nvmlDevice_t,
-                                                                  nvmlProcessesUtilizationInfo_t*) {
-  return NVML_ERROR_NOT_SUPPORTED;
-}
-
-ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetRunningProcessDetailList(nvmlDevice_t, nvmlProcessDetailList_t*) {
-  return NVML_ERROR_NOT_SUPPORTED;
-}
-
-ALIQUOT_EXPORT nvmlReturn_t nvmlDeviceGetAccountingPids(nvmlDevice_t, unsigned int*, unsigned int*) {
-  return NVML_ERROR_NOT_SUPPORTED;
-}
 }

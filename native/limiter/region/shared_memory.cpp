@@ -28,19 +28,22 @@ void write(layout::SharedMemory& to, const SharedEntry& entry) noexcept {
   to.device.store(entry.device, std::memory_order_relaxed);
 }
 
+using Lives = bool(const layout::Account&, std::uint64_t owner);
+
 // An entry that keeps bytes of the device charged although their maker has gone.
 bool is_orphan(const layout::Account& account, const layout::SharedMemory& from, unsigned device,
-               SharedEntry& entry) noexcept {
+               SharedEntry& entry, Lives* lives) noexcept {
   const std::uint64_t holder = from.holder.load();
   entry = read(from);
   return holder != 0 && (holder & kBeingWritten) == 0 && holder != entry.maker && entry.device == device &&
-         has_slot(account, holder) && !has_slot(account, entry.maker);
+         lives(account, holder) && !lives(account, entry.maker);
 }
 
-bool counted_before(const layout::Account& account, std::uint32_t end, const SharedEntry& entry) noexcept {
+bool counted_before(const layout::Account& account, std::uint32_t end, const SharedEntry& entry,
+                    Lives* lives) noexcept {
   for (std::uint32_t index = 0; index < end; ++index) {
     SharedEntry other;
-    if (is_orphan(account, account.shared[index], entry.device, other) && other.key == entry.key &&
+    if (is_orphan(account, account.shared[index], entry.device, other, lives) && other.key == entry.key &&
         other.maker == entry.maker) {
       return true;
     }
@@ -94,10 +97,16 @@ bool find_made(const layout::Account& account, std::uint64_t key, SharedEntry& f
 }
 
 std::uint64_t orphaned_bytes(const layout::Account& account, unsigned device) noexcept {
+  return orphaned_bytes(account, device, has_slot);
+}
+
+std::uint64_t orphaned_bytes(const layout::Account& account, unsigned device,
+                             bool (*lives)(const layout::Account&, std::uint64_t)) noexcept {
   std::uint64_t sum = 0;
   for (std::uint32_t index = 0; index < entries_used(account); ++index) {
     SharedEntry entry;
-    if (is_orphan(account, account.shared[index], device, entry) && !counted_before(account, index, entry))
+    if (is_orphan(account, account.shared[index], device, entry, lives) &&
+        !counted_before(account, index, entry, lives))
       sum += entry.bytes;
   }
   return sum;
@@ -109,7 +118,7 @@ std::uint64_t orphaned_bytes_of(const layout::Account& account, unsigned device,
   for (std::uint32_t index = 0; index < entries_used(account); ++index) {
     SharedEntry entry;
     if (account.shared[index].holder.load() == holder &&
-        is_orphan(account, account.shared[index], device, entry)) {
+        is_orphan(account, account.shared[index], device, entry, has_slot)) {
       sum += entry.bytes;
     }
   }

@@ -33,6 +33,10 @@ bool has_slot(const layout::Account& account, std::uint64_t owner) noexcept;
 // Bytes whose maker has gone and which others still have open, each memory counted once.
 std::uint64_t orphaned_bytes(const layout::Account& account, unsigned device) noexcept;
 
+// The same for who only looks: `lives` says of an owner word whether its process counts for him.
+std::uint64_t orphaned_bytes(const layout::Account& account, unsigned device,
+                             bool (*lives)(const layout::Account&, std::uint64_t owner)) noexcept;
+
 // Those of them that `holder` has open.
 std::uint64_t orphaned_bytes_of(const layout::Account& account, unsigned device,
                                 std::uint64_t holder) noexcept;

@@ -18,6 +18,13 @@ std::uint32_t own_namespace(const layout::Account& account) noexcept {
   return 0;
 }
 
+// As tenants_of sees it: somebody may have died whom nobody has buried yet.
+bool lives(const layout::Account& account, std::uint64_t word) noexcept {
+  const OwnerWord owner = OwnerWord::unpack(word);
+  return has_slot(account, word) &&
+         (owner.pid_namespace != own_namespace(account) || !is_dead(owner.pid, owner.start_ticks));
+}
+
 } // namespace
 
 unsigned tenants_of(const SliceRegion& region, unsigned device,
@@ -43,7 +50,7 @@ VramUse vram_use(const SliceRegion& region, unsigned device) noexcept {
   VramUse use{region.vram_limit(device), 0};
   for (unsigned count = tenants_of(region, device, tenants); count > 0; --count)
     use.used += tenants[count - 1].held;
-  use.used += orphaned_bytes(region.account(), device);
+  use.used += orphaned_bytes(region.account(), device, lives);
   return use;
 }
 

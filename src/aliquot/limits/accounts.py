@@ -6,10 +6,11 @@ mean. The grant is written by the arbiter, and read as warily.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from aliquot.limits.layout import load
 from aliquot.limits.processes import Owner, is_dead, unpack_owner
+from aliquot.limits.shared import orphaned_bytes
 from aliquot.limits.usage import Arbiter, DeviceLimit, DeviceUsage, ProcessUsage, SliceUsage, Work
 from aliquot.limits.words import amount, check_head, new_file, text, word
 from aliquot.model import Ppm
@@ -37,16 +38,18 @@ def read_usage(account: bytes, grant: bytes, limits: tuple[DeviceLimit, ...], *,
         word(account, shape.offset("pid_namespaces", i)) for i in range(layout.number("max_pid_namespaces"))
     ]
     offsets = [shape.offset("processes", slot) for slot in range(slots)]
-    processes = tuple(
-        _read_process(account, offset, owner, len(limits))
+    owners = {
+        offset: owner
         for offset in offsets
         if (owner := _living_owner(account, offset, namespaces)) is not None
-    )
+    }
+    processes = tuple(_read_process(account, at, owner, len(limits)) for at, owner in owners.items())
+    living = {word(account, at + layout.structures["Process"].offset("owner")) for at in owners}
     arbiter = read_arbiter(grant, now_ns=now_ns)
     counters = layout.structures["Process"].offset("counters")
     return SliceUsage(
         devices=tuple(
-            _read_usage_of(index, limit, account, grant, processes, offsets)
+            _read_usage_of(index, limit, account, grant, processes, offsets, living)
             for index, limit in enumerate(limits)
         ),
         processes=processes,
@@ -62,6 +65,7 @@ def _read_usage_of(
     grant: bytes,
     processes: Sequence[ProcessUsage],
     slots: Sequence[int],
+    living: Set[int],
 ) -> DeviceUsage:
     layout = load()
     lent, at = layout.structures["DeviceGrant"], layout.structures["Grant"].offset("devices", index)
@@ -72,7 +76,8 @@ def _read_usage_of(
 
     return DeviceUsage(
         limit=limit,
-        vram_used_bytes=sum(process.vram_used_bytes[index] for process in processes),
+        vram_used_bytes=sum(process.vram_used_bytes[index] for process in processes)
+        + orphaned_bytes(account, index, living),
         vram_peak_bytes=amount(account, layout.structures["Account"].offset("peak", index)),
         held_ns=from_grant("held_ns"),
         waited_ns=from_grant("waited_ns"),
