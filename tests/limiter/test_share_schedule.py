@@ -1,6 +1,7 @@
-"""The arbiter's schedule on a simulated card, with programs that launch deep, wait for each kernel, pause or die.
+"""The arbiter's schedule on a simulated card, with programs that launch deep, wait, pause or die.
 
-Judged by the card's own record. Hand-overs cost what they cost between processes, prices are wrong by up to 10%.
+Judged by the card's own record. Hand-overs cost what they cost between processes; prices are wrong by up to a
+tenth.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ CORPUS = Path(__file__).resolve().parents[2] / "native/limiter/fuzz/corpus/arbit
 HAND_OVER_NS = 150_000
 BUCKET_NS = 20_000_000
 
-# The share in percent and the kernels in us, for each slice; then for how many seconds: at least fifty kernels of
-# the smallest share.
+# The share in percent and the kernels in us, for each slice; then for how many seconds: fifty kernels of the
+# smallest share at least.
 GRID: Mapping[str, tuple[list[tuple[int, str]], int]] = {
     "1/99, 200 us": ([(1, "200"), (99, "200")], 10),
     "1/99, 20 us against 1 ms": ([(1, "20"), (99, "1000")], 10),
