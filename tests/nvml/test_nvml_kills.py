@@ -52,6 +52,19 @@ for line in sys.stdin:
     print(json.dumps(dict(lists=seen, used=used, rounds=rounds, failures=failures[:5])), flush=True)
 """
 
+LEADERLESS = """
+import ctypes, threading, time
+cuda, libc = ctypes.CDLL('libcuda.so.1'), ctypes.CDLL(None)
+context, memory = ctypes.c_void_p(), ctypes.c_uint64()
+assert cuda.cuInit(0) == 0
+assert cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) == 0
+assert cuda.cuCtxSetCurrent(context) == 0
+assert cuda.cuMemAlloc_v2(ctypes.byref(memory), ctypes.c_size_t(64 << 20)) == 0
+threading.Thread(target=time.sleep, args=(60,)).start()
+print('ready', flush=True)
+libc.pthread_exit(None) # the main thread alone: the kernel shows the process as a zombie, and it lives on
+"""
+
 Seen = dict[str, Any]
 
 
@@ -115,6 +128,21 @@ def test_the_killed_leave_the_lists_at_once(
     assert seen["used"] == [0, 0]
     assert seen["failures"] == []
     assert seen["rounds"] > KILLS
+
+
+def test_a_process_lives_as_long_as_one_of_its_threads(
+    poller: LineProgram, nvml_env: Mapping[str, str]
+) -> None:
+    with LineProgram([sys.executable, "-c", LEADERLESS], nvml_env) as process:
+        assert process.greeting == "ready"
+        gone(process)
+        first, second = (look(poller) for _ in range(2))
+        for seen in (first, second):
+            ((pid, held),) = seen["lists"][0][0]
+            assert pid == process.pid
+            assert 64 * MIB < held == seen["used"][0]  # with the context's own
+        process.kill()
+        assert look(poller)["used"] == [0, 0]
 
 
 def gone(process: LineProgram) -> None:
