@@ -127,7 +127,7 @@ Verdict DeviceGate::admit(ThreadState& thread, const Work& work, const Quote& qu
   const Terms terms = read_grant(now);
   if (terms.mode == Mode::Free)
     return {Verdict::Kind::Pass, 0};
-  thread.leases[device_].credit.store(0, std::memory_order_relaxed);
+  take_back(thread);
   poll(now, terms.mode == Mode::Turns && terms.careful());
   Verdict verdict = terms.mode == Mode::Turns ? admit_in_turn(terms, thread, quote, now)
                                               : admit_at_pace(terms, thread, quote, now);
@@ -204,7 +204,17 @@ Verdict DeviceGate::admit_at_pace(const Terms& terms, ThreadState& thread, const
   const std::uint64_t credit = left > quote.price ? std::min(left - quote.price, kUnwatched) : 0;
   pace_.take(static_cast<std::int64_t>(quote.price + credit));
   lend(terms, thread, credit);
+  thread.leases[device_].paced = true;
   return {Verdict::Kind::Pass, 0};
+}
+
+// What the thread did not use of its lease.
+void DeviceGate::take_back(ThreadState& thread) noexcept {
+  Lease& lease = thread.leases[device_];
+  const std::uint64_t left = lease.credit.exchange(0, std::memory_order_relaxed);
+  if (lease.paced)
+    pace_.take(-static_cast<std::int64_t>(left));
+  lease.paced = false;
 }
 
 void DeviceGate::lend(const Terms& terms, ThreadState& thread, std::uint64_t credit) const noexcept {
@@ -213,7 +223,9 @@ void DeviceGate::lend(const Terms& terms, ThreadState& thread, std::uint64_t cre
   lease.ends_ns = terms.ends_ns;
   lease.flags = terms.flags;
   lease.epoch = something_captures() ? 0 : gate_->epoch();
-  const auto worth = static_cast<std::uint64_t>(static_cast<double>(credit) / correction_);
+  const double worth_ns =
+      terms.mode == Mode::Turns ? static_cast<double>(credit) / correction_ : static_cast<double>(credit);
+  const auto worth = static_cast<std::uint64_t>(worth_ns);
   lease.credit.store(worth, std::memory_order_relaxed);
 }
 
@@ -236,7 +248,8 @@ void DeviceGate::pass(const Terms& terms, const Work& work, const Quote& quote, 
   }
   unknown_ = unknown_ || !quote.known;
   admitted_turn_ = terms.turn;
-  lane.admitted.fetch_add(quote.price, std::memory_order_relaxed);
+  lane.calling.store(true, std::memory_order_relaxed);
+  lane.admitted.fetch_add(quote.price, std::memory_order_release);
   lane.admitted_at = now;
   const bool careful = terms.mode == Mode::Turns && terms.careful();
   const std::uint64_t unmarked = lane.admitted.load(std::memory_order_relaxed) - lane.marked;

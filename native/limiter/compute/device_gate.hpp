@@ -80,6 +80,7 @@ class DeviceGate {
   std::uint64_t left_in_flight(std::uint64_t now) const noexcept;
   std::uint64_t drain_at(std::uint64_t now) const noexcept;
   void say_running(std::uint64_t turn, std::uint64_t left, std::uint64_t now) noexcept;
+  void take_back(ThreadState& thread) noexcept;
   void lend(const Terms& terms, ThreadState& thread, std::uint64_t credit) const noexcept;
   std::uint64_t lent_to_others(const ThreadState& thread) const noexcept;
   void publish_locked() noexcept;

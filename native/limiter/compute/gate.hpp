@@ -115,7 +115,8 @@ inline ThreadState* this_thread() noexcept {
 void make_gate(Limiter& limiter, const layout::Process& slot) noexcept;
 void forget_gate_in_child() noexcept;
 
-inline bool Gate::admit_quickly(ThreadState& thread, const Work& work, Pending& pending) noexcept {
+[[gnu::always_inline]] inline bool Gate::admit_quickly(ThreadState& thread, const Work& work,
+                                                       Pending& pending) noexcept {
   unsigned device = only_device_.load(std::memory_order_relaxed);
   CUcontext context = nullptr; // whichever it is, there is one only
   if (several_.load(std::memory_order_relaxed) && !place(context, device))
@@ -136,14 +137,16 @@ inline bool Gate::admit_quickly(ThreadState& thread, const Work& work, Pending& 
   --price.uses;
   lease.credit.store(credit - price.price, std::memory_order_relaxed);
   std::atomic<std::uint64_t>& sum = lane.lane->admitted;
-  sum.store(sum.load(std::memory_order_relaxed) + price.price, std::memory_order_relaxed);
+  lane.lane->calling.store(true, std::memory_order_relaxed);
+  sum.store(sum.load(std::memory_order_relaxed) + price.price, std::memory_order_release);
   pending.lane = lane.lane;
   pending.price = price.price;
   pending.closely = false;
   return true;
 }
 
-inline void Gate::settle(const Work& work, Pending& pending, bool succeeded) noexcept {
+[[gnu::always_inline]] inline void Gate::settle(const Work& work, Pending& pending, bool succeeded) noexcept {
+  pending.lane->calling.store(false, std::memory_order_release);
   if (pending.closely)
     return devices_[pending.device].settle(work, pending, succeeded);
   if (!succeeded)
@@ -156,7 +159,7 @@ inline void Gate::settle(const Work& work, Pending& pending, bool succeeded) noe
 // Admits the work that `describe` tells, runs `call`, which gives it to the driver, and accounts for it.
 // `thread` is null where nothing is limited.
 template <typename Describe, typename Call>
-CUresult submit(ThreadState* thread, Describe describe, Call call) noexcept {
+[[gnu::always_inline]] inline CUresult submit(ThreadState* thread, Describe describe, Call call) noexcept {
   if (thread == nullptr || thread->gate->all_free() || InsideDriver::here())
     return call();
   Gate& gate = *thread->gate;

@@ -2,8 +2,6 @@
 
 #include <new>
 
-#include "native/limiter/compute/driver_call.hpp"
-
 namespace aliquot::limiter::compute {
 
 std::atomic<unsigned> captures_under_way{0};
@@ -25,9 +23,6 @@ bool has_passed(CUevent event) noexcept {
 bool is_empty(const Lane& lane) noexcept {
   if (lane.waits || lane.stream == nullptr || lane.stream == CU_STREAM_PER_THREAD)
     return false;
-  const ContextScope scope(lane.context);
-  if (!scope)
-    return true;
   if (something_captures() && (lane.is_legacy() || is_capturing(lane.stream)))
     return false;
   return driver().cuStreamQuery(lane.stream) != CUDA_ERROR_NOT_READY;
@@ -113,6 +108,7 @@ void Lanes::reclaim(Lane& lane) noexcept {
   reclaimed_ += lane.admitted.load(std::memory_order_relaxed);
   lane.admitted.store(0, std::memory_order_relaxed);
   lane.finished.store(0, std::memory_order_relaxed);
+  lane.calling.store(false, std::memory_order_relaxed);
   lane.marked = lane.admitted_at = 0;
   lane.thread = nullptr;
   lane.context = nullptr;

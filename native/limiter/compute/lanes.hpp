@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "aliquot/cuda_abi.h"
+#include "native/limiter/compute/driver_call.hpp"
 
 namespace aliquot::limiter::compute {
 
@@ -28,6 +29,9 @@ struct Marker {
 
 struct Lane {
   std::atomic<std::uint64_t> admitted{0}, finished{0}; // ns, by price
+  // Between admission and the driver's answer: an empty stream means nothing then. Stored before `admitted`
+  // is.
+  std::atomic<bool> calling{false};
   std::uint64_t marked = 0;
   std::uint64_t admitted_at = 0; // CLOCK_MONOTONIC, of the last admission that was looked at closely
   CUcontext context = nullptr;
@@ -117,6 +121,7 @@ bool Lanes::poll(bool ask_streams, Passed passed) noexcept {
 template <typename Passed>
 bool Lanes::poll_lane(Lane& lane, bool ask_stream, Passed passed) noexcept {
   bool progress = false;
+  const ContextScope scope(lane.context); // a query from a thread without a context is refused
   while (!lane.markers.empty() && has_passed(lane.markers.front().end)) {
     const Marker marker = lane.markers.front();
     lane.markers.pop_front();
@@ -125,8 +130,9 @@ bool Lanes::poll_lane(Lane& lane, bool ask_stream, Passed passed) noexcept {
     passed(lane.context, marker);
     progress = true;
   }
-  const std::uint64_t sum = lane.admitted.load(std::memory_order_relaxed);
-  if (ask_stream && lane.markers.empty() && lane.in_flight() != 0 && is_empty(lane)) {
+  const std::uint64_t sum = lane.admitted.load(std::memory_order_acquire);
+  if (ask_stream && lane.markers.empty() && lane.in_flight() != 0 &&
+      !lane.calling.load(std::memory_order_acquire) && is_empty(lane)) {
     lane.finished.store(sum, std::memory_order_relaxed);
     progress = true;
   }

@@ -9,6 +9,8 @@ namespace {
 constexpr std::size_t kMostPrices = 65'536; // programs that compile for ever would fill memory
 constexpr std::uint32_t kMeasuredAtFirst = 3;
 constexpr std::uint32_t kFirstInterval = 64, kLongestInterval = 1'024;
+constexpr std::uint64_t kMeasureEvery =
+    2'000'000;                      // ns of work; a measurement costs about a thousandth of that
 constexpr std::uint64_t kLeast = 1; // ns; a driver that works at once measures 0
 constexpr std::uint64_t kWhileUnknown = 100'000;
 constexpr unsigned kStrikes = 2;
@@ -32,7 +34,9 @@ Quote PriceTable::quote(const Work& work) noexcept {
       const std::uint64_t guess = price.measured != 0 ? price.ns : work.estimate;
       return {guess != 0 ? guess : kWhileUnknown, 0, guess != 0, true};
     }
-    return {price.ns, price.interval, true, true};
+    const auto soon =
+        static_cast<std::uint32_t>(std::min<std::uint64_t>(kMeasureEvery / price.ns, kLongestInterval));
+    return {price.ns, std::min(price.interval, soon), true, true};
   } catch (const std::bad_alloc&) {
     return {work.estimate != 0 ? work.estimate : kWhileUnknown, 0, true, false};
   }

@@ -16,7 +16,7 @@ namespace aliquot::limiter::compute {
 struct Lease {
   std::uint64_t turn = 0, ends_ns = 0, flags = 0;
   std::uint32_t epoch = 0; // of the gate; 0 is never one
-  bool free = false;       // nothing is held back, nor priced
+  bool paced = false;      // what is left of it goes back to the process' own bucket
   std::atomic<std::uint64_t> credit{0};
 };
 

@@ -10,7 +10,7 @@ namespace aliquot::limiter {
 template <typename Entry, StreamVariant Variant, typename Result, typename... Parameters>
 struct Forwarder {
   Result (*function)(Parameters...);
-  Result operator()(Parameters... arguments) const {
+  [[gnu::always_inline]] Result operator()(Parameters... arguments) const {
     if constexpr (Observer<Entry>::kObserves) {
       constexpr bool kPerThread = Variant != StreamVariant::none;
       return Observer<Entry>::template around<kPerThread>([&] { return function(arguments...); },

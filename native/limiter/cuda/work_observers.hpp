@@ -19,7 +19,8 @@ inline compute::ThreadState* counting_thread() noexcept {
 
 // Launches of functions.
 template <bool PerThread, typename Call>
-CUresult launch(CUfunction function, const compute::Shape& shape, CUstream stream, Call call) noexcept {
+[[gnu::always_inline]] inline CUresult launch(CUfunction function, const compute::Shape& shape,
+                                              CUstream stream, Call call) noexcept {
   compute::ThreadState* thread = counting_thread();
   const auto describe = [&]() noexcept {
     return compute::Work{compute::launch_key(function, shape), compute::named_stream<PerThread>(stream), 0,
@@ -39,8 +40,9 @@ CUresult launch(CUfunction function, const compute::Shape& shape, CUstream strea
 struct LaunchKernelObserver {
   static constexpr bool kObserves = true;
   template <bool PerThread, typename Call, typename... Rest>
-  static CUresult around(Call call, CUfunction function, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
-                         unsigned by, unsigned bz, unsigned shared, CUstream stream, Rest...) noexcept {
+  [[gnu::always_inline]] static CUresult around(Call call, CUfunction function, unsigned gx, unsigned gy,
+                                                unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                                                unsigned shared, CUstream stream, Rest...) noexcept {
     return launch<PerThread>(function, {gx, gy, gz, bx, by, bz, shared}, stream, call);
   }
 };
@@ -52,7 +54,8 @@ template <>
 struct Observer<cuLaunchKernelEx_entry> {
   static constexpr bool kObserves = true;
   template <bool PerThread, typename Call, typename... Rest>
-  static CUresult around(Call call, const CUlaunchConfig* config, CUfunction function, Rest...) noexcept {
+  [[gnu::always_inline]] static CUresult around(Call call, const CUlaunchConfig* config, CUfunction function,
+                                                Rest...) noexcept {
     if (config == nullptr)
       return call();
     return launch<PerThread>(function,
@@ -117,7 +120,7 @@ template <>
 struct Observer<cuGraphLaunch_entry> {
   static constexpr bool kObserves = true;
   template <bool PerThread, typename Call>
-  static CUresult around(Call call, CUgraphExec graph, CUstream stream) noexcept {
+  [[gnu::always_inline]] static CUresult around(Call call, CUgraphExec graph, CUstream stream) noexcept {
     compute::ThreadState* thread = counting_thread();
     const auto describe = [&]() noexcept {
       return compute::Work{compute::launch_key(graph, {}), compute::named_stream<PerThread>(stream), 0,
@@ -132,8 +135,8 @@ struct Observer<cuGraphLaunch_entry> {
 
 // Copies and sets.
 template <typename Call>
-CUresult copy(compute::Counter direction, std::uint64_t bytes, CUstream stream, bool waits, Call call,
-              std::uint64_t copies = 1) noexcept {
+[[gnu::always_inline]] inline CUresult copy(compute::Counter direction, std::uint64_t bytes, CUstream stream,
+                                            bool waits, Call call, std::uint64_t copies = 1) noexcept {
   using compute::Counter;
   using compute::Transfer;
   compute::ThreadState* thread = counting_thread();
@@ -175,7 +178,7 @@ template <compute::Counter Direction, unsigned Size>
 struct CopyObserver {
   static constexpr bool kObserves = true;
   template <bool PerThread, typename Call, typename... Arguments>
-  static CUresult around(Call call, Arguments... arguments) noexcept {
+  [[gnu::always_inline]] static CUresult around(Call call, Arguments... arguments) noexcept {
     return copy(Direction, number_at<Size>(arguments...), stream_of<PerThread>(arguments...),
                 Ending<Arguments...>::kWaits, call);
   }

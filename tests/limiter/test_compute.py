@@ -1,0 +1,443 @@
+"""Work that waits for its turn: the tenant's side of the sharing of a card, on the simulated one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from aliquot import native
+from aliquot.limits import Slice
+from aliquot.mechanisms import limiter
+
+from .conftest import MIB, PROGRAMS, Limited
+from .fake_arbiter import BEGAN, CLOSED, HELLO, IDLE, RUNNING, WANT, FakeArbiter
+
+LIMIT = 2048 * MIB
+PRELUDE = """
+import sys, time, os, threading
+from work_calls import *
+"""
+MS = 1_000_000
+
+
+@pytest.fixture
+def machine(simgpu_env: Mapping[str, str]) -> dict[str, str]:
+    settings = {"ALIQUOT_SIMGPU": "t4", "ALIQUOT_SIMGPU_HOST_BYTES": "64GiB"}
+    env = {**simgpu_env, **settings, "PYTHONPATH": str(PROGRAMS)}
+    del env["LD_LIBRARY_PATH"]
+    return env
+
+
+def make_slice(
+    machine: Mapping[str, str], native_dir: Path, home: Path, compute: int = 0, ceiling: int = 0
+) -> Limited:
+    driver, nvml = (native_dir / "simgpu" / name for name in ("libcuda.so.1", "libnvidia-ml.so.1"))
+    parts = {"compute": compute, "compute_limit": ceiling}
+    made = Slice.create(vram_bytes=LIMIT, driver=driver, nvml=nvml, home=home, **parts)  # type: ignore[arg-type]
+    return Limited(made, limiter.environment(made, machine))
+
+
+@pytest.fixture
+def on_card(machine: Mapping[str, str], native_dir: Path, slice_home: Path) -> Limited:
+    return make_slice(machine, native_dir, slice_home)
+
+
+@pytest.fixture
+def fake(on_card: Limited) -> Iterator[FakeArbiter]:
+    with FakeArbiter(on_card.slice.path) as arbiter:
+        yield arbiter
+
+
+class Program:
+    """A limited program that says a word when it has come somewhere; it ends with the test."""
+
+    def __init__(self, limited: Limited, text: str, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PRELUDE + textwrap.dedent(text), *arguments],
+            env=limited.env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.lines: list[tuple[float, str]] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.lines.append((time.monotonic(), line.strip()))
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._reader.join(timeout=10)
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            assert pipe
+            pipe.close()
+
+    def has_said(self, word: str) -> bool:
+        return any(line == word for _, line in self.lines)
+
+    def wait_for(self, word: str, timeout: float = 60) -> float:
+        """When it said the word."""
+        until = time.monotonic() + timeout
+        while time.monotonic() < until:
+            for at, line in self.lines:
+                if line == word:
+                    return at
+            if self.process.poll() is not None and not self._reader.is_alive():
+                break
+            time.sleep(0.005)
+        error = self.process.stderr.read() if self.process.poll() is not None and self.process.stderr else ""
+        raise AssertionError(f"never said {word!r}, only {self.lines}\n{error}")
+
+    def tell(self, word: str) -> None:
+        assert self.process.stdin
+        self.process.stdin.write(word + "\n")
+        self.process.stdin.flush()
+
+    def end(self, timeout: float = 60) -> None:
+        assert self.process.stdin and self.process.stderr
+        self.process.stdin.close()
+        status = self.process.wait(timeout=timeout)
+        self._reader.join(timeout=10)
+        assert status == 0, self.process.stderr.read()
+
+
+KINDS = {
+    "kernel": "w.nap(1000)",
+    "legacy stream": "w.nap(1000, 0)",
+    "per-thread stream": "w.nap(1000, 2)",
+    "ex": """config = cu.CUlaunchConfig()
+for axis in 'XYZ':
+    setattr(config, 'gridDim' + axis, 1); setattr(config, 'blockDim' + axis, 1)
+config.hStream = w.stream
+check(cu.cuLaunchKernelEx(config, w.function('nap'), w.arguments(1000), 0))""",
+    "cooperative": "check(cu.cuLaunchCooperativeKernel(w.function('nap'), 1, 1, 1, 1, 1, 1, 0, w.stream, w.arguments(1000)))",
+    "graph": "check(cu.cuGraphLaunch(graph, w.stream))",
+    "copy": "check(cu.cuMemcpyHtoD(memory, bytes(4096), 4096))",
+    "copy back": "check(cu.cuMemcpyDtoH(bytearray(4096), memory, 4096))",
+    "asynchronous copy": "check(cu.cuMemcpyDtoDAsync(memory, memory + 4096, 4096, w.stream))",
+    "copy within": "check(cu.cuMemcpyDtoD(memory, memory + 4096, 4096))",
+    "set": "check(cu.cuMemsetD32(memory, 1, 100))",
+    "asynchronous set": "check(cu.cuMemsetD8Async(memory, 1, 100, w.stream))",
+    "set of rows": "check(cu.cuMemsetD2D8(memory, 128, 1, 10, 10))",
+}
+
+
+def test_everything_that_works_on_the_device_waits_for_a_turn(on_card: Limited, fake: FakeArbiter) -> None:
+    """Each kind of call, one after the other: not before the turn opens, and at once then."""
+    steps = "\n".join(
+        f"sys.stdin.readline(); say({name!r}, 'begins')\n{code}\nsay({name!r}, 'done')"
+        for name, code in KINDS.items()
+    )
+    setup = "w = Worker(); graph = w.capture(2, 1000); memory = int(check(cu.cuMemAlloc(1 << 20)))\n"
+    setup += "say('ready')\n"
+    with Program(on_card, setup + steps) as program:
+        program.wait_for("ready")  # and captured in a closed turn: nothing ran
+        for number, name in enumerate(KINDS):
+            before = len(fake.messages)
+            program.tell("go")
+            program.wait_for(f"{name} begins")
+            asked = fake.wait_for(WANT, beyond=before) if number else fake.wait_for(WANT)
+            assert asked.turn == 2 * number
+            time.sleep(0.05)
+            assert not program.has_said(f"{name} done"), name
+            fake.lend(2 * number + 1)
+            program.wait_for(f"{name} done")
+            fake.lend(2 * number + 2)
+        program.end()
+    assert fake.messages[0].kind == HELLO
+    held_back = on_card.slice.usage().devices[0].held_back_ns
+    assert held_back >= len(KINDS) * 0.05 * 1e9
+
+
+def test_a_turn_that_is_over_is_given_back_when_its_work_has_ended(
+    on_card: Limited, fake: FakeArbiter
+) -> None:
+    text = """
+    w = Worker(); say('ready'); w.nap(300_000_000); say('launched'); w.finish()
+    w.nap(1000); say('more')
+    """
+    fake.lend(1, contended=True, in_flight_ns=4 * MS)
+    with Program(on_card, text) as program:
+        launched = program.wait_for("launched")
+        fake.lend(1, contended=True, in_flight_ns=4 * MS, ends_ns=time.monotonic_ns())
+        closed = fake.wait_for(CLOSED)
+        assert closed.turn == 1
+        assert closed.at - launched > 0.25, "it was given back while the kernel ran"
+        assert fake.wait_for(RUNNING).at < closed.at
+        fake.wait_for(WANT)
+        assert not program.has_said("more")
+        fake.lend(3)
+        program.wait_for("more")
+        program.end()
+
+
+def test_an_idle_holder_says_so_and_takes_part_again(on_card: Limited, fake: FakeArbiter) -> None:
+    text = (
+        "w = Worker(); w.nap(1000); w.finish(); say('idle'); sys.stdin.readline(); w.nap(1000); say('again')"
+    )
+    fake.lend(1, contended=True, in_flight_ns=4 * MS)
+    with Program(on_card, text) as program:
+        program.wait_for("idle")
+        assert fake.wait_for(IDLE).turn == 1
+        assert fake.wait_for(BEGAN).turn == 1
+        seen = len(fake.messages)
+        fake.lend(3, contended=True, in_flight_ns=4 * MS)
+        program.tell("go")
+        program.wait_for("again")
+        assert fake.wait_for(BEGAN, beyond=seen).turn == 3
+        program.end()
+
+
+def test_in_flight_work_is_bounded(on_card: Limited, fake: FakeArbiter) -> None:
+    """Calls return before their kernels end, but not by more than the bound and one kernel."""
+    text = """
+    w = Worker()
+    for _ in range(6): w.nap(20_000_000)
+    w.finish()
+    begun = time.monotonic()
+    for _ in range(10): w.nap(20_000_000)
+    say('ahead', round(begun + 0.2 - time.monotonic(), 3))
+    w.finish()
+    """
+    fake.lend(1, contended=True, in_flight_ns=50 * MS)
+    with Program(on_card, text) as program:
+        program.end()
+        ((_, line),) = program.lines
+    assert -0.2 < float(line.split()[1]) < 0.09
+
+
+def test_a_kernel_that_waits_for_a_later_launch_is_not_held_for_ever(
+    on_card: Limited, fake: FakeArbiter
+) -> None:
+    text = """
+    w = Worker(); memory = int(check(cu.cuMemAlloc(4096)))
+    other = check(cu.cuStreamCreate(1))
+    for _ in range(3):
+        check(cu.cuMemsetD32(memory, 0, 1))
+        w.launch('wait', memory); w.launch('signal', memory, other); w.finish()
+    say('done')
+    """
+    fake.lend(1, contended=True, in_flight_ns=0)
+    with Program(on_card, text) as program:
+        program.wait_for("done")
+        program.end()
+
+
+def test_programs_go_on_when_the_arbiter_dies_and_find_the_next_one(on_card: Limited) -> None:
+    text = """
+    w = Worker(); say('ready'); w.nap(1000); say('first'); w.finish()
+    while not os.path.exists(sys.argv[1]): w.nap(1000); w.finish(); time.sleep(0.01)
+    say('seen')
+    while True: w.nap(1000); w.finish(); time.sleep(0.01); say('launch')
+    """
+    marker = on_card.slice.path.parent / "marker"
+    first = FakeArbiter(on_card.slice.path)
+    with Program(on_card, text, str(marker)) as program:
+        first.wait_for(WANT)
+        assert not program.has_said("first")
+        died = time.monotonic()
+        first.vanish()
+        assert program.wait_for("first") - died < 1
+        with FakeArbiter(on_card.slice.path) as second:
+            second.lend(1)
+            second.wait_for(BEGAN)
+            second.lend(2)
+            marker.touch()
+            second.wait_for(WANT)
+            count = len(program.lines)
+            time.sleep(0.1)
+            assert len(program.lines) <= count + 1
+            second.lend(3)
+            program.wait_for("launch")
+
+
+def test_a_fork_keeps_no_connection_alive(on_card: Limited, fake: FakeArbiter) -> None:
+    text = """
+    w = Worker(); w.nap(1000); w.finish()
+    if os.fork() == 0:
+        time.sleep(30); os._exit(0)
+    w.nap(1000); w.finish(); say('ready'); time.sleep(30)
+    """
+    fake.lend(1)
+    with Program(on_card, text) as program:
+        program.wait_for("ready")
+        os.kill(program.process.pid, signal.SIGKILL)
+        until = time.monotonic() + 10
+        while not fake.hung_up and time.monotonic() < until:
+            time.sleep(0.01)
+        assert fake.hung_up == 1
+
+
+def test_streams_threads_and_contexts_come_and_go(on_card: Limited, fake: FakeArbiter) -> None:
+    """Markers are out while streams are destroyed, threads end, and the context is reset."""
+    text = """
+    w = Worker()
+    def work():
+        check(cu.cuCtxSetCurrent(w.card.context))
+        for _ in range(10):
+            stream = check(cu.cuStreamCreate(1))
+            for _ in range(10): w.nap(1000 * 100, stream)
+            check(cu.cuStreamDestroy(stream))
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for each in threads: each.start()
+    for each in threads: each.join()
+    check(cu.cuCtxSynchronize())
+    for _ in range(3):
+        for _ in range(20): w.nap(1000 * 100)
+        check(cu.cuModuleUnload(w.card.module))
+        check(cu.cuDevicePrimaryCtxReset(0))
+        w = Worker()
+    say('done')
+    """
+    fake.lend(1, contended=True, in_flight_ns=2 * MS)
+    with Program(on_card, text) as program:
+        program.wait_for("done")
+        program.end()
+    assert on_card.slice.usage().work.launches >= 400
+
+
+def test_counts_are_exact_when_the_program_synchronises(on_card: Limited) -> None:
+    text = """
+    w = Worker()
+    def work():
+        check(cu.cuCtxSetCurrent(w.card.context))
+        for _ in range(500): w.nap(0)
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for each in threads: each.start()
+    for each in threads: each.join()
+    check(cu.cuCtxSynchronize()); say('synchronised'); sys.stdin.readline()
+    for _ in range(7): w.nap(0)
+    say('launched'); time.sleep(30)
+    """
+    with Program(on_card, text) as program:
+        program.wait_for("synchronised")
+        assert on_card.slice.usage().work.launches == 2000
+        program.tell("go")
+        program.wait_for("launched")
+        time.sleep(0.3)
+        assert on_card.slice.usage().work.launches == 2007
+
+
+def intervals(machine: Mapping[str, str], native_dir: Path) -> list[dict[str, int]]:
+    """What the card recorded: who had its engine, and when."""
+    env = {**machine, "ALIQUOT_NATIVE_DIR": str(native_dir)}
+    command = [sys.executable, "-m", "aliquot", "simgpu", "record", "--json"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=60)
+    return json.loads(done.stdout)["intervals"]
+
+
+def shares(recorded: list[dict[str, int]], settle: float = 1.0) -> dict[int, float]:
+    """The part of the card's busy time that each process had while all of them were at work."""
+    pids = {interval["pid"] for interval in recorded}
+    own = {pid: [i for i in recorded if i["pid"] == pid] for pid in pids}
+    begin = max(min(i["start_ns"] for i in mine) for mine in own.values()) + settle * 1e9
+    end = min(max(i["end_ns"] for i in mine) for mine in own.values())
+
+    def within(interval: dict[str, int]) -> float:
+        inside = min(end, interval["end_ns"]) - max(begin, interval["start_ns"])
+        return interval["busy_ns"] * max(0.0, inside) / max(1, interval["end_ns"] - interval["start_ns"])
+
+    busy = {pid: sum(map(within, mine)) for pid, mine in own.items()}
+    return {pid: value / sum(busy.values()) for pid, value in busy.items()}
+
+
+DEEP = "w = Worker(); say('ready'); w.nap_for(float(sys.argv[1]), int(sys.argv[2])); say('done')"
+
+
+def test_without_an_arbiter_a_ceiling_holds_and_changes_within_200_ms(
+    machine: Mapping[str, str], native_dir: Path, slice_home: Path
+) -> None:
+    limited = make_slice(machine, native_dir, slice_home, ceiling=300_000)
+    with Program(limited, DEEP, "4", str(8 * MS)) as program:
+        ready = program.wait_for("ready")
+        time.sleep(max(0, ready + 2 - time.monotonic()))
+        limited.slice.set_compute(0, 800_000)  # type: ignore[arg-type]
+        changed = time.monotonic_ns()
+        program.end()
+    recorded = intervals(machine, native_dir)
+
+    def busy(begin: float, end: float) -> float:
+        inside = (max(0.0, min(end, i["end_ns"]) - max(begin, i["start_ns"])) for i in recorded)
+        parts = zip(recorded, inside, strict=True)
+        return sum(i["busy_ns"] * n / max(1, i["end_ns"] - i["start_ns"]) for i, n in parts) / (end - begin)
+
+    begin = min(i["start_ns"] for i in recorded)
+    assert busy(begin + 0.3e9, changed) == pytest.approx(0.3, abs=0.06)
+    assert busy(changed + 0.2e9, changed + 1.2e9) == pytest.approx(0.8, abs=0.12)
+
+
+class Pair:
+    """Two slices of one card, and the arbiter that lends it to them."""
+
+    def __init__(self, one: Limited, two: Limited) -> None:
+        self.one, self.two = one, two
+        home = one.slice.path.parent
+        self.arbiter = subprocess.Popen([str(native.program("aliquot-arbiter")), "--home", str(home)])
+        for limited in (one, two):
+            wait_until(lambda path=limited.slice.path: (path / "arbiter").exists())
+
+
+def wait_until(holds: Callable[[], bool], timeout: float = 20) -> None:
+    until = time.monotonic() + timeout
+    while not holds():
+        assert time.monotonic() < until, "it did not come about"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def pair(
+    request: pytest.FixtureRequest, machine: Mapping[str, str], native_dir: Path, slice_home: Path
+) -> Iterator[Pair]:
+    """With the parts of compute that the test's parameter states."""
+    made = Pair(*(make_slice(machine, native_dir, slice_home, compute=part) for part in request.param))
+    yield made
+    made.arbiter.kill()
+    made.arbiter.wait()
+
+
+@pytest.mark.parametrize("pair", [(300_000, 700_000)], indirect=True)
+def test_two_deep_tenants_get_their_shares(pair: Pair, machine: Mapping[str, str], native_dir: Path) -> None:
+    """Judged by the card's record, whatever the counters say."""
+    with Program(pair.one, DEEP, "7", str(MS)) as a, Program(pair.two, DEEP, "7", str(MS)) as b:
+        a.end()
+        b.end()
+        got = shares(intervals(machine, native_dir))
+        assert got[a.process.pid] == pytest.approx(0.3, abs=0.04)
+    assert pair.one.slice.usage().devices[0].gpu_ns > 0.5e9
+
+
+@pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
+@pytest.mark.parametrize("pair", [(500_000, 500_000)], indirect=True)
+def test_a_holder_that_is_stopped_or_killed_blocks_nobody(pair: Pair, how: signal.Signals) -> None:
+    text = """
+    w = Worker(); w.nap(1000); w.finish(); say('ready')
+    while True: w.nap(500_000); w.finish(); say('step')
+    """
+    with Program(pair.one, DEEP, "60", str(MS)) as holder, Program(pair.two, text) as other:
+        holder.wait_for("ready")
+        other.wait_for("step")
+        holder.process.send_signal(how)
+        time.sleep(1)
+        steps = len(other.lines)
+        time.sleep(1)
+        assert len(other.lines) > steps + 50
+        if how is signal.SIGSTOP:
+            holder.process.send_signal(signal.SIGCONT)
