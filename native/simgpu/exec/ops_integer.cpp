@@ -176,6 +176,17 @@ ALIQUOT_INLINE V<T> larger(V<T> a, V<T> b) {
   return a > b ? a : b;
 }
 
+// Modulo 2^n as PTX has it; signed elements that overflow are undefined in C++.
+template <class T>
+ALIQUOT_INLINE V<T> wrapping_add(V<T> a, V<T> b) {
+  return (V<T>)((V<Bits<T>>)a + (V<Bits<T>>)b);
+}
+
+template <class T>
+ALIQUOT_INLINE V<T> wrapping_subtract(V<T> a, V<T> b) {
+  return (V<T>)((V<Bits<T>>)a - (V<Bits<T>>)b);
+}
+
 // Funnel shifts: the 64-bit value {b, a}, by `amount` clamped to 32 or wrapped.
 ALIQUOT_INLINE V<u32> funnel_left(V<u32> a, V<u32> b, V<u32> amount) {
   V<u64> both = convert<u64, u32>(b) << 32 | convert<u64, u32>(a);
@@ -240,8 +251,9 @@ struct Carry {
       ROW2("mul.lo." suffix, T, T, T, a* b), ROW3("mad.lo." suffix, T, T, T, T, a* b + c),                   \
       ROW2("and." suffix, T, T, T, a& b), ROW2("or." suffix, T, T, T, a | b),                                \
       ROW2("xor." suffix, T, T, T, a ^ b), ROW1("not." suffix, T, T, ~a),                                    \
-      ROW1("neg." suffix, T, T, V<T>{} - a), ROW1("abs." suffix, T, S, a < 0 ? V<S>{} - a : a),              \
-      ROW1("mov." suffix, T, T, a), ROW1("cnot." suffix, T, T, (V<T>)(a == 0) & T(1)),                       \
+      ROW1("neg." suffix, T, T, V<T>{} - a),                                                                 \
+      ROW1("abs." suffix, T, S, a < 0 ? wrapping_subtract<S>(V<S>{}, a) : a), ROW1("mov." suffix, T, T, a),  \
+      ROW1("cnot." suffix, T, T, (V<T>)(a == 0) & T(1)),                                                     \
       ROW2("shl." suffix, T, T, u32, shift_left<T>(a, b)),                                                   \
       ALIQUOT_ENTRY("selp." suffix, Map<decltype([](V<T> a, V<T> b, u32 p) __attribute__((always_inline)) {  \
                                           return select<T>(expand<T>(p), a, b);                              \
@@ -254,11 +266,13 @@ struct Carry {
       ROW2("shr." suffix, T, T, u32, shift_right<T>(a, b)), TEST2("setp.lt." suffix, T, a < b),              \
       TEST2("setp.le." suffix, T, a <= b), TEST2("setp.gt." suffix, T, a > b),                               \
       TEST2("setp.ge." suffix, T, a >= b),                                                                   \
-      ROW3("sad." suffix, T, T, T, T, c + (larger<T>(a, b) - smaller<T>(a, b)))
+      ROW3("sad." suffix, T, T, T, T,                                                                        \
+           wrapping_add<T>(c, wrapping_subtract<T>(larger<T>(a, b), smaller<T>(a, b))))
 
 #define WIDE(suffix, T, Wide)                                                                                \
   ROW2("mul.wide." suffix, Wide, T, T, convert<Wide, T>(a) * convert<Wide, T>(b)),                           \
-      ROW3("mad.wide." suffix, Wide, T, T, Wide, convert<Wide, T>(a) * convert<Wide, T>(b) + c),             \
+      ROW3("mad.wide." suffix, Wide, T, T, Wide,                                                             \
+           wrapping_add<Wide>(convert<Wide, T>(a) * convert<Wide, T>(b), c)),                                \
       ROW2("mul.hi." suffix, T, T, T, high_product<Wide, T>(a, b))
 
 #define DIVIDE(suffix, T, quotient, rest)                                                                    \
