@@ -1,10 +1,11 @@
 """The limiter: added time a call, exactness of shares, work kept, latency, memory, whole programs.
 
     aliquot bench limiter [--only calls,shares,latency,memory,programs] [--seconds S] [--plot FILE.png]
-                          [--preload OTHER.so] [--env KEY=VALUE]...
+                          [--preload OTHER.so] [--env KEY=VALUE]... [--real]
 
 With --preload another interposer is measured in the place of the limiter: the same drivers, programs and
-judges. In the values of --env, {percent}, {vram} (bytes) and {name} stand for what the slice gets.
+judges. In the values of --env, {percent}, {vram} (bytes) and {name} stand for what the slice gets. With
+--real, tenants share this machine's first real card; without it a simulated one, which records who had it.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ BUILD = ROOT / "build" / "gpu"
 INSTALL = ROOT / "build" / "gpu-installed"
 PROGRAMS = ROOT / "scripts" / "gpu_programs"
 RESULT = ROOT / "out" / "gpu-check.json"
+LIMITER_RESULT = ROOT / "out" / "gpu-limiter.json"
 NVML_CALLS = ROOT / "tests" / "nvml" / "call_table.py"
 NVML_ANSWERS = ROOT / "out" / "nvml-calls.json"
 NVML_DIFFERENCES = ROOT / "out" / "nvml-differences.md"
@@ -40,6 +41,7 @@ sys.path.insert(0, str(ROOT / "src"))
 os.environ["ALIQUOT_NATIVE_DIR"] = str(INSTALL)
 from aliquot.bench.report import Report  # noqa: E402
 from aliquot.catalog import UnknownModelError, by_product_name  # noqa: E402
+from aliquot.errors import AliquotError  # noqa: E402
 from aliquot.model import Bytes, Device, Share  # noqa: E402
 from aliquot.node import tenancy  # noqa: E402
 from aliquot.vendors import nvidia  # noqa: E402
@@ -212,6 +214,28 @@ def compare_nvml(checks: Checks) -> None:
     checks.note("nvml_calls", done.returncode == 0, said if done.returncode == 0 else done.stderr[-500:])
 
 
+def measure_limiter(checks: Checks) -> None:
+    """The benchmark of the limiter with this card: shares by what the tenants launched, latency, programs."""
+    os.environ["ALIQUOT_BUILD_DIR"] = str(BUILD)
+    sys.path.insert(0, str(ROOT))
+    from benchmarks import limiter
+
+    parts = ["calls", "shares", "latency", *(["programs"] if has("cupy") else [])]
+    report = Report(
+        benchmark="limiter", scratch=BUILD, arguments=["--real", "--seconds", "5", "--only", ",".join(parts)]
+    )
+    try:
+        limiter.measure(report)
+    except (AliquotError, RuntimeError, OSError) as error:
+        checks.note("limiter", False, str(error))
+    for result in report.results:
+        print(f"     {result.name}: {result.value:.4g} {result.unit}")
+    content = report.as_dict(machine=checks.device.name, date=datetime.now(UTC))
+    LIMITER_RESULT.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    missing = ", ".join(f"{name} ({why})" for name, why in report.skipped.items())
+    checks.note("limiter", not missing, missing or f"wrote {LIMITER_RESULT.relative_to(ROOT)}")
+
+
 def run_pytest(checks: Checks) -> None:
     """The tests marked `gpu`, where there is a pytest to run them."""
     if not all(map(has, ("pytest", "pytest_timeout", "hypothesis"))):
@@ -253,6 +277,7 @@ def main() -> int:
     check_example(checks, "reaction_diffusion", "cupy")
     measure_calls(checks)
     compare_nvml(checks)
+    measure_limiter(checks)
     run_pytest(checks)
     write(checks, found.driver)
     failed = [outcome.name for outcome in checks.outcomes if not outcome.passed]

@@ -21,6 +21,8 @@ class Options:
     env: tuple[tuple[str, str], ...]
     plot: Path | None
     seconds: float
+    real: bool
+    """On this machine's real card; otherwise on a simulated one."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -36,6 +38,7 @@ def parse(arguments: Sequence[str], *, quick: bool) -> Options:
     parser.add_argument("--env", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--plot", type=Path, metavar="FILE.png")
     parser.add_argument("--seconds", type=float, default=2.0 if quick else 10.0, metavar="S")
+    parser.add_argument("--real", action="store_true")
     given = parser.parse_args(list(arguments))
     parts = tuple(filter(None, given.only.split(",")))
     if wrong := [part for part in parts if part not in PARTS]:
@@ -50,6 +53,7 @@ def parse(arguments: Sequence[str], *, quick: bool) -> Options:
         env=tuple(_pair(each) for each in given.env),
         plot=given.plot,
         seconds=given.seconds,
+        real=given.real,
     )
 
 

@@ -24,8 +24,8 @@ _PATIENCE_S = 600
 def measure(report: Report, stage: Stage) -> None:
     """Adds the slowdown of a CuPy training loop. Raises what `Stage` raises, and `RuntimeError`."""
     steps = str(STEPS_QUICK if report.quick else STEPS)
-    bare = stage.bare("simulated")
-    with stage.place("simulated", Part(percent=50, vram_bytes=4 << 30)) as place:
+    bare = stage.bare("card")
+    with stage.place("card", Part(percent=50, vram_bytes=4 << 30)) as place:
         stage.ensure_arbiter(place.slice)
         _seconds(place.environment, "1")  # fills the caches of compilers
         samples = [_slowdown(bare, place, steps) for _ in range(report.samples(PAIRS))]

@@ -115,9 +115,15 @@ def measure(report: Report, stage: Stage) -> Curves:
     _add_worst(report, "limiter.share_error_worst_points", found.errors, "points")
     _add_worst(report, "limiter.share_error_worst_relative_percent", found.relative, "%")
     report.add("limiter.work_kept_percent", [min(found.kept)], unit="%", better="higher", goal=GOAL_WORK_KEPT)
-    _measure_sync(report, stage, seconds)
     if stage.ours:
         _measure_ceiling(report, stage, seconds)
+    if not stage.has_record:
+        report.note(
+            f"shares: {seconds:g} s a cell, by what the tenants launched: a real card keeps no record"
+        )
+        return {}
+    _measure_sync(report, stage, seconds)
+    if stage.ours:
         found.curves["change"] = _measure_change(report, stage, seconds)
     report.note(
         f"shares: {seconds:g} s a cell after 1 s, by the card's own record; work: against the same bare"

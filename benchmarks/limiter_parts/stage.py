@@ -23,12 +23,13 @@ from aliquot.catalog import qos_level
 from aliquot.errors import AliquotError, NotInstalledError
 from aliquot.limits import Slice
 from aliquot.mechanisms import limiter
-from aliquot.model import UNSTATED, percent
+from aliquot.model import UNSTATED, Device, percent
 from aliquot.node import arbiter, simulation
+from aliquot.vendors import nvidia
 
 from .options import Options
 
-Driver = Literal["null", "simulated"]
+Driver = Literal["null", "card"]
 _OURS = ("ALIQUOT_SLICE", "ALIQUOT_SIMGPU", "LD_PRELOAD", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
 
 
@@ -58,20 +59,30 @@ class Stage:
     def __init__(self, options: Options, folder: Path) -> None:
         self.options = options
         self.slices = folder / "slices"
+        self.card = _real_card() if options.real else None
+        """The real card; without one a simulated machine is used."""
         self.machine = folder / "machine"
         self.machine.mkdir()
         base = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
         self.base = {**base, "ALIQUOT_SIMGPU_HOME": str(self.machine)}
+        kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+        self.system = {**base, **kept}
+        """On a real card what the person has set for the loader stays."""
 
     @property
     def ours(self) -> bool:
         """Whether this project's limiter is measured."""
         return self.options.preload is None
 
-    def driver(self, which: Driver) -> Path:
-        """The libcuda.so.1. Raises `BenchmarkUnavailable` where the build has none."""
-        if which == "simulated":
-            return native.path("simgpu/libcuda.so.1")
+    @property
+    def has_record(self) -> bool:
+        """Whether the card writes down who had it: a real one does not."""
+        return self.card is None
+
+    def driver(self, which: Driver) -> Path | None:
+        """The libcuda.so.1; None where it is the system's. Raises `BenchmarkUnavailable`."""
+        if which == "card":
+            return None if self.card else native.path("simgpu/libcuda.so.1")
         # It is never installed; the program beside it in the build tree shows where that is.
         folder = native_program("limiter-storm").parent / "null_driver"
         if not (found := folder / "libcuda.so.1").is_file():
@@ -80,8 +91,9 @@ class Stage:
 
     def bare(self, which: Driver) -> dict[str, str]:
         """The environment of a program that reaches the driver directly."""
-        driver = self.driver(which)
-        if which == "simulated":
+        if (driver := self.driver(which)) is None:
+            return self.system
+        if which == "card":
             return simulation.environment(self.base, driver=driver)
         return {**self.base, "LD_LIBRARY_PATH": str(driver.parent)}
 
@@ -94,7 +106,8 @@ class Stage:
                 {**bare, "LD_PRELOAD": str(self.options.preload), **self._variables(part, name)}, None
             )
             return
-        nvml = native.path("simgpu/libnvidia-ml.so.1") if which == "simulated" else None
+        simulated = which == "card" and self.card is None
+        nvml = native.path("simgpu/libnvidia-ml.so.1") if simulated else None
         request = percent(part.percent)
         with Slice.create(
             vram_bytes=part.vram_bytes,
@@ -125,6 +138,8 @@ class Stage:
     def _device(self, which: Driver) -> int | str:
         if which == "null":
             return 0
+        if self.card:
+            return self.card.uuid
         answer = subprocess.run(
             [*self.tool("show"), "--json"],
             env=self.base,
@@ -139,6 +154,13 @@ class Stage:
         """The person's KEY=VALUE, in which {percent}, {vram} and {name} stand for the slice's."""
         values = {"percent": f"{part.percent:g}", "vram": str(part.vram_bytes), "name": name}
         return {key: value.format(**values) for key, value in self.options.env}
+
+
+def _real_card() -> Device:
+    found = nvidia.find_real_cards()
+    if not found.devices:
+        raise BenchmarkUnavailable(found.fault or "this machine has no card", hint="leave --real out")
+    return found.devices[0]
 
 
 @contextmanager

@@ -47,6 +47,9 @@ class Observation:
     """What each tenant's programs said at their end: launches, latencies_ns."""
     lost: bool = False
     """The record could not be followed fast enough."""
+    recorded: bool = True
+    """The card wrote down who had it. A real one does not: then what the tenants' kernels waited for counts,
+    from their start to their end."""
 
     @property
     def names(self) -> list[str]:
@@ -55,7 +58,8 @@ class Observation:
 
     def shares(self) -> dict[str, float]:
         """Percent of the card's busy time."""
-        return record.shares(record.busy(self.intervals), self.names)
+        times = record.busy(self.intervals) if self.recorded else self._asked()
+        return record.shares(times, self.names)
 
     def disposal_shares(self) -> dict[str, float]:
         """Percent of the time for which anybody had the card at its disposal."""
@@ -63,12 +67,18 @@ class Observation:
 
     def busy_percent(self, name: str | None = None) -> float:
         """Of the window: the card, or one tenant's work."""
+        if not self.recorded:
+            asked = self._asked()
+            return 100 * sum(asked.values() if name is None else [asked[name]]) / (self.end - self.begin)
         kept = [each for each in self.intervals if name in (None, each.tenant)]
         return 100 * record.union(kept) / (self.end - self.begin)
 
     def kernels(self, name: str) -> int:
         """How many a tenant launched."""
         return sum(each["launches"] for each in self.reports[name])
+
+    def _asked(self) -> dict[str, int]:
+        return {name: sum(each["kernel_ns"] for each in told) for name, told in self.reports.items()}
 
     def latencies_ns(self, name: str) -> list[int]:
         """In ascending order."""
@@ -88,9 +98,9 @@ def observe(
         places: dict[str, Place] = {}
         programs: list[tuple[Tenant, subprocess.Popen[str]]] = []
         for tenant in tenants:
-            place = Place(stage.bare("simulated"), None)
+            place = Place(stage.bare("card"), None)
             if limited:
-                place = stack.enter_context(stage.place("simulated", tenant.part, tenant.name))
+                place = stack.enter_context(stage.place("card", tenant.part, tenant.name))
                 stage.ensure_arbiter(place.slice)
             places[tenant.name] = place
             programs += [
@@ -129,24 +139,47 @@ def _watch(
         assert program.stdin
         program.stdin.write("go\n")
         program.stdin.flush()
+    started = time.monotonic_ns()
     time.sleep(WARM_UP_S)
     begin = time.monotonic_ns()
-    end = begin + int(seconds * 1e9)
-    trace = stage.machine.parent / "record.jsonl"
-    with _follow(stage, trace, begin, seconds) as following:
-        if meanwhile:
-            time.sleep(seconds / 2)
-            meanwhile(places)
-        following.wait(_PATIENCE_S + seconds)
-    who = {program.pid: tenant.name for tenant, program in programs}
-    intervals, lost = _read(trace, who)
     seen = Observation(
-        tenants=tenants, begin=begin, end=end, intervals=record.clipped(intervals, begin, end), lost=lost
+        tenants=tenants, begin=begin, end=begin + int(seconds * 1e9), intervals=[], recorded=stage.has_record
     )
+    change = (lambda: meanwhile(places)) if meanwhile else None
+    if stage.has_record:
+        who = {program.pid: tenant.name for tenant, program in programs}
+        _record(stage, seen, who, seconds, change)
+    else:
+        _wait(seconds, change)
     for tenant, program in programs:
         out, _ = program.communicate(timeout=_PATIENCE_S)
         seen.reports.setdefault(tenant.name, []).append(json.loads(out))
+    if not stage.has_record:
+        seen.begin, seen.end = started, time.monotonic_ns()
     return seen
+
+
+def _wait(seconds: float, change: Callable[[], None] | None) -> None:
+    time.sleep(seconds / 2)
+    if change:
+        change()
+    time.sleep(seconds / 2)
+
+
+def _record(
+    stage: Stage,
+    seen: Observation,
+    who: Mapping[int, str],
+    seconds: float,
+    change: Callable[[], None] | None,
+) -> None:
+    """Follows the card's record for so long, and keeps what it says of these processes."""
+    trace = stage.machine.parent / "record.jsonl"
+    with _follow(stage, trace, seen.begin, seconds) as following:
+        _wait(seconds, change)
+        following.wait(_PATIENCE_S)
+    intervals, seen.lost = _read(trace, who)
+    seen.intervals = record.clipped(intervals, seen.begin, seen.end)
 
 
 def _follow(stage: Stage, trace: Path, begin: int, seconds: float) -> subprocess.Popen[bytes]:

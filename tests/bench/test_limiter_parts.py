@@ -26,7 +26,7 @@ def parts() -> Iterator[ModuleType]:
     """`benchmarks.limiter_parts`, which is no part of the package."""
     sys.path.insert(0, str(ROOT))
     try:
-        for name in ("record", "options", "plot", "shares"):
+        for name in ("record", "options", "plot", "shares", "tenants", "stage"):
             importlib.import_module(f"benchmarks.limiter_parts.{name}")
         yield importlib.import_module("benchmarks.limiter_parts")
     finally:
@@ -70,6 +70,23 @@ def test_shares_over_time(parts: ModuleType) -> None:
     record = parts.record
     seen = [record.Interval(0, 10, "a"), record.Interval(10, 20, "b")]
     assert record.shares_over_time(seen, ["a", "b"], 0, 25, 10) == [{"a": 100, "b": 0}, {"a": 0, "b": 100}]
+
+
+def test_without_a_record_what_was_launched_counts(parts: ModuleType) -> None:
+    tenants = [
+        parts.tenants.Tenant(name=name, part=parts.stage.Part(percent=50), manner="") for name in ("a", "b")
+    ]
+    told = {
+        "a": [{"kernel_ns": 20, "launches": 2}, {"kernel_ns": 10, "launches": 1}],
+        "b": [{"kernel_ns": 70}],
+    }
+    seen = parts.tenants.Observation(
+        tenants=tenants, begin=0, end=200, intervals=[], reports=told, recorded=False
+    )
+    assert seen.shares() == {"a": 30.0, "b": 70.0}
+    assert seen.busy_percent() == 50.0
+    assert seen.busy_percent("a") == 15.0
+    assert seen.kernels("a") == 3
 
 
 def test_the_grid_asks_for_whole_cards(parts: ModuleType) -> None:
