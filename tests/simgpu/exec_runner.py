@@ -7,13 +7,20 @@ import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pytest
 
 ISAS = ("avx512", "avx2", "baseline")
 HEADER = ".version 8.0\n.target sm_80\n.address_size 64\n"
+
+
+class Target(TypedDict):
+    """The card and the PTX version that a kernel of run_lanes is written for."""
+
+    target: str
+    version: str
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ import ieee
 import ml_dtypes
 import numpy as np
 import pytest
-from exec_runner import Runner, find_program, run_lanes
+from exec_runner import Runner, Target, find_program, run_lanes
 from ieee import F32
 
 rng = np.random.default_rng(29)
-TARGET = {"target": "sm_100a", "version": "8.8"}
+TARGET: Target = {"target": "sm_100a", "version": "8.8"}
 SPECIAL = [
     0,
     1,

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exec_runner import TRAP, Runner, find_program, run_lanes
+from exec_runner import TRAP, Runner, Target, find_program, run_lanes
 
 rng = np.random.default_rng(37)
 DATA = ".shared .align 16 .b8 data[1024];"
-SM90 = {"target": "sm_90a", "version": "8.6"}
+SM90: Target = {"target": "sm_90a", "version": "8.6"}
 
 
 @pytest.fixture

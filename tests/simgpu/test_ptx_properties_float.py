@@ -91,8 +91,8 @@ def short_lines(kind: str) -> list[Line]:
         operands = ", ".join("$" + x for x in "abc"[:arity])
         lines.append(Line(f"{name}.rn{note}.{kind} $d, {operands};", 16, rule, fmt))
 
-    def relu(*row: int) -> int:
-        out = ieee.fma(fmt, *row)
+    def relu(a: int, b: int, c: int) -> int:
+        out = ieee.fma(fmt, a, b, c)
         return out if fmt.is_nan(out) or not fmt.is_negative(out) else 0
 
     lines.append(Line(f"fma.rn.relu.{kind} $d, $a, $b, $c;", 16, relu, fmt))

@@ -257,8 +257,8 @@ def word_lines(tables: list[int]) -> list[Line]:
         lines.append(Line(f"shf.{side}.{mode}.b32 $d, $a, $b, $c;", 32, rule))
     for signs in ("uu", "us", "su", "ss"):
         kinds = ".".join(f"{sign}32" for sign in signs)
-        rule = lambda a, b, c, s=signs: sum_of_products(a, b, c, s)  # noqa: E731
-        lines.append(Line(f"dp4a.{kinds} $d, $a, $b, $c;", 32, rule))
+        dot = lambda a, b, c, s=signs: sum_of_products(a, b, c, s)  # noqa: E731
+        lines.append(Line(f"dp4a.{kinds} $d, $a, $b, $c;", 32, dot))
     return lines
 
 
