@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.sanitized
+
 Simulate = Callable[..., dict[str, Any]]
 
 CORPUS = Path(__file__).resolve().parents[2] / "native/limiter/fuzz/corpus/arbiter-messages"

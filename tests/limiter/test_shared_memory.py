@@ -125,6 +125,8 @@ def test_exported_memory_is_refunded_when_the_last_descriptor_is_closed(on_card:
         EXPORT
         + """
 import os, time
+
+pytestmark = pytest.mark.sanitized
 start()
 base = used()
 handle = ok(driver.cuMemCreate(20 * MIB, properties, 0))

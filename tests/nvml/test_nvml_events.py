@@ -18,6 +18,8 @@ GPU_IS_LOST, TIMEOUT = 15, 10
 
 WATCH = """
 import json, sys, time, pynvml as n
+
+pytestmark = pytest.mark.sanitized
 n.nvmlInit()
 h = n.nvmlDeviceGetHandleByIndex(0)
 s = n.nvmlEventSetCreate()

@@ -18,6 +18,8 @@ import pytest
 
 from aliquot.catalog import UnknownModelError, by_product_name
 
+pytestmark = pytest.mark.sanitized
+
 Nvml = Callable[..., Any]
 Table = dict[str, dict[str, dict[str, str]]]
 Ask = Callable[..., Table]

@@ -6,8 +6,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+pytestmark = pytest.mark.sanitized
 
 Nvml = Callable[..., Any]
 IN_USE, RESOURCES, INVALID, NOT_SUPPORTED, NO_PERMISSION = 19, 23, 2, 3, 4

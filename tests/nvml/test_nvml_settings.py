@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from ..lines import LineProgram
+
+pytestmark = pytest.mark.sanitized
 
 Nvml = Callable[..., Any]
 INVALID, NOT_SUPPORTED, NO_PERMISSION = 2, 3, 4

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from exec_runner import ISAS, Runner, find_program
 
+pytestmark = pytest.mark.sanitized
+
 INTEGER = [
     "add.u32", "sub.s32", "mul.lo.u32", "mul.hi.u32", "mul.hi.s32", "min.s32", "max.u32", "and.b32",
     "xor.b32", "shl.b32", "shr.u32", "shr.s32", "div.u32", "div.s32", "rem.s32", "rem.u32",

@@ -11,6 +11,8 @@ import pytest
 from ieee import F32, F64
 from ptx_cases import THREADS, TYPES, Answers, Case, instruction_sets, operands, run_cases
 
+pytestmark = pytest.mark.sanitized
+
 WIDTH = {kind: 8 * np.dtype(dtype).itemsize for kind, (dtype, _, _) in TYPES.items()}
 
 

@@ -10,6 +10,8 @@ import pytest
 from ieee import F16, F32, F64
 from ptx_cases import FORMATS, THREADS, TYPES, Answers, Case, case, instruction_sets, operands, run_cases
 
+pytestmark = pytest.mark.sanitized
+
 INTEGERS = ("u8", "s8", "u16", "s16", "u32", "s32", "u64", "s64")
 
 

@@ -13,6 +13,8 @@ import pytest
 from ieee import F16, F32, F64, Format
 from ptx_cases import FORMATS, Answers, Case, case, instruction_sets, operands, run_cases
 
+pytestmark = pytest.mark.sanitized
+
 ROUNDINGS = ("rn", "rz", "rm", "rp")
 EXACT = {
     "add": ieee.add,

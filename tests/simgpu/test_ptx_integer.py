@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from ptx_cases import TYPES, Answers, Case, case, instruction_sets, run_cases
 
+pytestmark = pytest.mark.sanitized
+
 WIDTH = {kind: 8 * np.dtype(dtype).itemsize for kind, (dtype, _, _) in TYPES.items()}
 
 
