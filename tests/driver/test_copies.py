@@ -137,6 +137,16 @@ def test_two_dimensions(api: Any, context: Any, put: Any) -> None:
     assert api.code("cuMemcpy2D", what) == "INVALID_VALUE"
 
 
+def test_an_offset_does_not_make_an_address(api: Any, context: Any, put: Any) -> None:
+    """Without a start there is nothing to copy, wherever the offset may lead."""
+    source, target = np.arange(16, dtype=np.uint8), put(np.zeros(16, np.uint8))
+    what = api.CUDA_MEMCPY2D()
+    what.srcMemoryType, what.srcXInBytes = api.CUmemorytype.CU_MEMORYTYPE_HOST, source.ctypes.data
+    what.dstMemoryType, what.dstDevice = api.CUmemorytype.CU_MEMORYTYPE_DEVICE, target
+    what.WidthInBytes, what.Height = 16, 1
+    assert api.code("cuMemcpy2D", what) == "INVALID_VALUE"
+
+
 def test_three_dimensions(api: Any, context: Any, put: Any) -> None:
     source, target = np.arange(120, dtype=np.uint8).reshape(4, 5, 6), np.zeros((2, 2, 3), np.uint8)
     what = api.CUDA_MEMCPY3D()

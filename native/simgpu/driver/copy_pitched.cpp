@@ -65,8 +65,9 @@ CUresult resolve_side(Driver& driver, Side side, const Extent3D& extent, Endpoin
     return CUDA_ERROR_INVALID_VALUE;
   const bool host = side.type == CU_MEMORYTYPE_HOST;
   const Role role = host ? Role::Host : side.type == CU_MEMORYTYPE_DEVICE ? Role::Device : Role::Unified;
+  const std::uint64_t start = host ? side.host : side.device;
   std::uint64_t address = 0;
-  if (__builtin_add_overflow(host ? side.host : side.device, offset, &address))
+  if (start == 0 || __builtin_add_overflow(start, offset, &address))
     return CUDA_ERROR_INVALID_VALUE;
   const CUresult resolved = resolve_endpoint(driver, address, span, role, endpoint, side.writes);
   layout = {endpoint.at, side.pitch, slice};
