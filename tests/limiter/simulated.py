@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from aliquot.limits import Slice
 from aliquot.mechanisms import limiter
@@ -72,7 +73,7 @@ print(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex({card})).
     return int(done.stdout)
 
 
-def from_outside(machine: Mapping[str, str], expression: str) -> object:
+def from_outside(machine: Mapping[str, str], expression: str) -> Any:
     """What NVML says to somebody who is in no slice."""
     text = f"import json, pynvml; pynvml.nvmlInit(); print(json.dumps({expression}))"
     done = subprocess.run(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,12 +86,13 @@ def test_a_part_is_never_more_than_the_card(asked: float, card: float) -> None:
 def test_compute_is_asked_for_once() -> None:
     assert not ComputeRequest().stated
     assert ComputeRequest().of(100) == UNSTATED
-    for wrong in (
+    wrongs: tuple[dict[str, Any], ...] = (
         {"part": percent(30), "tflops": 20},
         {"part": Ppm(-1)},
         {"part": Ppm(WHOLE_CARD + 1)},
         {"tflops": float("nan")},
-    ):
+    )
+    for wrong in wrongs:
         with pytest.raises(InvalidValueError):
             ComputeRequest(**wrong)
 
