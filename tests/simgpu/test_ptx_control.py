@@ -40,6 +40,11 @@ ATOMICS: list[tuple[str, tuple[str, ...], Callable[[int, int], int]]] = [
 ]
 
 
+def add_in_global_memory(a: int, b: int) -> int:
+    """add.f32 flushes subnormals there, and only there (PTX ISA, atom and red)."""
+    return F32.flush(ieee.add(F32, F32.flush(a), F32.flush(b)))
+
+
 def place(space: str) -> tuple[str, dict[str, Any]]:
     """Code that sets %q1 to eight bytes of this thread alone, and what it needs declared."""
     if space == "shared":
@@ -55,6 +60,8 @@ def atomics() -> list[Case]:
         where, needs = place(space)
         for name, kinds, new_value in ATOMICS:
             for t in kinds:
+                if (t, space) == ("f32", "global"):
+                    new_value = add_in_global_memory
                 access = f"b{WIDTH[t]}"
                 temporary = {"f32": "%f1", "f64": "%g1"}.get(t, "%t3" if WIDTH[t] == 32 else "%q3")
                 inputs = operands(t, t, count=50)
