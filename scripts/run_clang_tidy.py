@@ -32,6 +32,7 @@ import clang_tidy
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = Path(os.environ.get("ALIQUOT_BUILD_DIR", ROOT / "build" / "native"))
 STATE = ROOT / "build" / "tidy"
+MOST_REMEMBERED = 20_000
 INCLUDE = re.compile(rb'^[ \t]*#[ \t]*include[ \t]*"([^"\n]+)"', re.MULTILINE)
 
 
@@ -148,7 +149,12 @@ class Passed:
             file.write(name + "\n")
 
     def keep(self, names: set[str]) -> None:
-        """Forgets all others; another run at the same time sees the old file or the new one."""
+        """Forgets all others once they are many; some of them may be another build's, or another branch's.
+
+        Another run at the same time sees the old file or the new one.
+        """
+        if len(self.known) < MOST_REMEMBERED:
+            return
         self.known &= names
         fresh = self.path.with_suffix(f".{os.getpid()}")
         fresh.write_text("".join(f"{name}\n" for name in sorted(self.known)), encoding="utf-8")

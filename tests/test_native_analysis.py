@@ -72,12 +72,17 @@ def test_arguments_count_and_the_place_of_the_build_does_not(
     assert script.fingerprint(tmp_path / "native/part/a.cpp", moved) == before
 
 
-def test_what_passed_is_kept_at_once_and_the_rest_forgotten(script: ModuleType, tmp_path: Path) -> None:
+def test_what_passed_is_kept_at_once_and_forgotten_late(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     passed = script.Passed(tmp_path / "passed.txt")
     for name in ("first", "second"):
         passed.add(name)
     again = script.Passed(tmp_path / "passed.txt")
     assert again.known == {"first", "second"}
+    again.keep({"second", "third"})
+    assert script.Passed(tmp_path / "passed.txt").known == {"first", "second"}
+    monkeypatch.setattr(script, "MOST_REMEMBERED", 2)
     again.keep({"second", "third"})
     assert script.Passed(tmp_path / "passed.txt").known == {"second"}
     assert sorted(path.name for path in tmp_path.glob("passed*")) == ["passed.txt"]
