@@ -42,7 +42,7 @@ def surroundings(suite: Suite, *, inside_slice: bool) -> Iterator[Surroundings]:
     try:
         yield Surroundings(
             command=_command(suite, inside_slice=inside_slice),
-            environment=_environment(suite, home, inside_slice=inside_slice),
+            environment=_environment(suite, home, folder, inside_slice=inside_slice),
             folder=folder,
         )
     finally:
@@ -50,7 +50,7 @@ def surroundings(suite: Suite, *, inside_slice: bool) -> Iterator[Surroundings]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _environment(suite: Suite, home: Path, *, inside_slice: bool) -> dict[str, str]:
+def _environment(suite: Suite, home: Path, folder: Path, *, inside_slice: bool) -> dict[str, str]:
     base = {
         name: value for name, value in os.environ.items() if name in _KEPT or not name.startswith(_DROPPED)
     }
@@ -59,6 +59,8 @@ def _environment(suite: Suite, home: Path, *, inside_slice: bool) -> dict[str, s
         "ALIQUOT_SIMGPU": suite.cards,
         "ALIQUOT_SIMGPU_HOME": str(home),
         "PYTHONPATH": str(_INSIDE),
+        # A process that is killed cannot remove what it had made: NVRTC's precompiled headers, for one.
+        "TMPDIR": str(folder),
     }
     if inside_slice:
         return base  # `aliquot run` arranges the rest

@@ -257,10 +257,10 @@ def test_module_has_a_time_limit(tmp_path, out):
 
 
 LONG = """
-import json, os, pathlib, time
+import json, os, pathlib, tempfile, time
 def test_quick(): pass
 def test_long():
-    around = [os.environ["ALIQUOT_SIMGPU_HOME"], os.getcwd(), f"/proc/{os.getpid()}"]
+    around = [os.environ["ALIQUOT_SIMGPU_HOME"], os.getcwd(), f"/proc/{os.getpid()}", tempfile.mkdtemp()]
     pathlib.Path(__file__).with_name("around.json").write_text(json.dumps(around))
     time.sleep(600)
 """
