@@ -102,15 +102,24 @@ def make(slice_home: Path, arbiter: Arbiter) -> Make:
 def taker(made: Slice, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A process of the slice that takes turns; see its program."""
     command = [sys.executable, PROGRAM, made.path, *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         yield process
     finally:
         with suppress(ProcessLookupError):
             process.kill()
-        process.wait()
+        process.communicate()
+
+
+def let_go(processes: Sequence[subprocess.Popen[str]]) -> None:
+    """They begin together, however long it took to start them."""
+    for process in processes:
         assert process.stdout
-        process.stdout.close()
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin
+        process.stdin.write("\n")
+        process.stdin.flush()
 
 
 @contextmanager
@@ -125,6 +134,7 @@ def take_turns(slices: Sequence[Slice], seconds: float) -> list[list[tuple[int, 
     """When each of them held the card, if a process of each always wants it."""
     with ExitStack() as stack:
         running = [stack.enter_context(taker(each, str(seconds))) for each in slices]
+        let_go(running)
         return [json.loads(process.communicate(timeout=seconds + 30)[0]) for process in running]
 
 
@@ -180,6 +190,7 @@ def test_others_go_on_when_a_holder_dies_or_stops(make: Make, end: signal.Signal
 def test_a_stopped_process_gets_the_card_again_when_it_goes_on(make: Make) -> None:
     first, second = make(50), make(50)
     with taker(first, "3") as process:
+        let_go([process])
         other = Tenant(second.path).connect()
         time.sleep(0.5)
         process.send_signal(signal.SIGSTOP)
@@ -197,6 +208,7 @@ def test_an_arbiter_that_died_comes_back(make: Make, arbiter: Arbiter) -> None:
     before = [Tenant(each.path) for each in slices]
     with ExitStack() as stack:
         running = [stack.enter_context(taker(each, "3.5")) for each in slices]
+        let_go(running)
         eventually(lambda: all(each.grant().turns >= 3 for each in before))
         arbiter.kill()
         words = [each.grant().turn for each in before]

@@ -1,9 +1,9 @@
 """A process of a slice that speaks the arbiter's protocol, with no driver: native/limiter/compute/README.md.
 
-As a program: `turn_taker.py FOLDER SECONDS` wants the card all the time, holds each turn to its end, and
-writes when it held it: JSON, pairs of CLOCK_MONOTONIC in ns. `turn_taker.py FOLDER hold` takes a turn, says
-"holding" and keeps it until it is killed; `turn_taker.py FOLDER flood SECONDS` says `Want` as often as it
-can.
+As a program: `turn_taker.py FOLDER SECONDS` says "ready" and waits for a line; then it wants the card all the
+time, holds each turn to its end, and writes when it held it: JSON, pairs of CLOCK_MONOTONIC in ns.
+`turn_taker.py FOLDER hold` takes a turn, says "holding" and keeps it until it is killed.
+`turn_taker.py FOLDER flood SECONDS` says `Want` as often as it can.
 """
 
 from __future__ import annotations
@@ -201,6 +201,8 @@ def main() -> None:
                 for _ in range(100):
                     tenant.say(WANT, tenant.grant().turn)
     else:
+        print("ready", flush=True)
+        sys.stdin.readline()
         print(json.dumps(take_turns(tenant, float(sys.argv[2]))), flush=True)
 
 
