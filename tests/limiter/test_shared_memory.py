@@ -13,6 +13,8 @@ import pytest
 from .conftest import MIB, Limited
 from .simulated import CLIENTS, ROOM, from_outside, make_slice, run_clients
 
+pytestmark = pytest.mark.sanitized
+
 USED = "pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).used"
 SHARED = 20 * MIB
 MAKER = (
@@ -125,8 +127,6 @@ def test_exported_memory_is_refunded_when_the_last_descriptor_is_closed(on_card:
         EXPORT
         + """
 import os, time
-
-pytestmark = pytest.mark.sanitized
 start()
 base = used()
 handle = ok(driver.cuMemCreate(20 * MIB, properties, 0))

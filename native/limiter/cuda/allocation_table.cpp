@@ -82,11 +82,35 @@ AllocationTable::Record* AllocationTable::Shard::find(std::uint64_t key) noexcep
   }
 }
 
+// One that is there already is replaced.
 void AllocationTable::Shard::place(const Record& record) noexcept {
   std::size_t at = home(record.key, capacity);
-  while (records[at].key != 0)
+  while (records[at].key != 0 && records[at].key != record.key)
     at = (at + 1) & (capacity - 1);
+  used -= records[at].key == record.key;
   records[at] = record;
+}
+
+void AllocationTable::Shard::place_newest() noexcept {
+  if (newest.key != 0)
+    place(newest);
+  newest.key = 0;
+}
+
+void AllocationTable::Shard::await(const Record& record) noexcept {
+  place_newest();
+  newest = record;
+  ++used;
+  __builtin_prefetch(&records[home(record.key, capacity)], 1);
+}
+
+bool AllocationTable::Shard::take_newest(std::uint64_t key, Record& taken) noexcept {
+  if (newest.key != key)
+    return false;
+  taken = newest;
+  newest.key = 0;
+  --used;
+  return true;
 }
 
 bool AllocationTable::Shard::grow() noexcept {
@@ -143,14 +167,8 @@ bool AllocationTable::insert(const Allocation& allocation) noexcept {
   const std::lock_guard guard(shard.lock);
   if ((shard.used + 1) * 4 > shard.capacity * 3 && !shard.grow())
     return false;
-  for (std::size_t at = home(record.key, shard.capacity);; at = (at + 1) & (shard.capacity - 1)) {
-    Record& place = shard.records[at];
-    if (place.key != 0 && place.key != record.key)
-      continue;
-    shard.used += place.key == 0;
-    place = record;
-    return true;
-  }
+  shard.await(record);
+  return true;
 }
 
 bool AllocationTable::take(std::uint64_t key, Allocation& taken) noexcept {
@@ -158,6 +176,11 @@ bool AllocationTable::take(std::uint64_t key, Allocation& taken) noexcept {
     return false;
   Shard& shard = shard_of(key);
   const std::lock_guard guard(shard.lock);
+  Record newest;
+  if (shard.take_newest(key, newest)) {
+    taken = unpack(newest);
+    return true;
+  }
   Record* found = shard.find(key);
   if (found == nullptr)
     return false;
@@ -171,6 +194,7 @@ bool AllocationTable::find(std::uint64_t key, Allocation& found) noexcept {
     return false;
   Shard& shard = shard_of(key);
   const std::lock_guard guard(shard.lock);
+  shard.place_newest();
   const Record* record = shard.find(key);
   if (record != nullptr)
     found = unpack(*record);
@@ -182,6 +206,7 @@ BytesByDevice AllocationTable::detach_from_pool(std::uint64_t pool) noexcept {
   const std::uint32_t owner = owners_.find(pool);
   for (Shard& shard : shards_) {
     const std::lock_guard guard(shard.lock);
+    shard.place_newest();
     for (std::size_t at = 0; owner != OwnerNumbers::kMost && at < shard.capacity; ++at) {
       Record& record = shard.records[at];
       if (record.key == 0 || record.owner != owner || static_cast<Charge>(record.charge) != Charge::Pool)

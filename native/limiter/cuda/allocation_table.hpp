@@ -56,7 +56,8 @@ class OwnerNumbers {
 // lives in other people's programs must outlast their last call.
 //
 // With many allocations each step costs a miss of the cache, so a record is 16 bytes and is looked for from
-// the beginning of the line in which it belongs.
+// the beginning of the line in which it belongs. The newest record of a shard waits beside its lock while the
+// cache is asked for its place, and goes there when the next one comes.
 class AllocationTable {
  public:
   // False where there is no host memory for it; then nothing was added. A key that is there already is
@@ -88,13 +89,18 @@ class AllocationTable {
     common::SpinLock lock;
     Record* records = nullptr;
     std::size_t capacity = 0; // a power of two, or 0
-    std::size_t used = 0;
+    std::size_t used = 0;     // the newest one included
+    Record newest;            // key 0: there is none
 
+    bool take_newest(std::uint64_t key, Record& taken) noexcept;
     Record* find(std::uint64_t key) noexcept;
     bool grow() noexcept;
+    void await(const Record& record) noexcept;
+    void place_newest() noexcept;
     void place(const Record& record) noexcept;
     void erase(Record* record) noexcept;
   };
+  static_assert(sizeof(Shard) == 64);
   static constexpr std::size_t kShards = 64;
 
   Shard& shard_of(std::uint64_t key) noexcept;
@@ -119,6 +125,7 @@ void AllocationTable::take_all(std::uint64_t context, Visit visit) noexcept {
 template <typename Visit>
 void AllocationTable::take_all_of(Shard& shard, std::uint32_t owner, Visit& visit) noexcept {
   shard.lock.lock();
+  shard.place_newest();
   for (std::size_t at = 0; at < shard.capacity;) {
     Record& record = shard.records[at];
     if (record.key == 0 || record.owner != owner || !ends_with_context(static_cast<Charge>(record.charge))) {

@@ -22,6 +22,7 @@ class GraphBook {
 
   // A node that allocates was made, or captured. Before the first of them nothing here costs anything.
   void expect_memory() noexcept { expects_memory_.store(true, std::memory_order_relaxed); }
+  bool any() const noexcept { return expects_memory_.load(std::memory_order_relaxed); }
   // Learns what an executable graph allocates. False where there is no host memory to remember it by.
   bool learn(CUgraphExec exec, CUgraph graph) noexcept;
   void forget(CUgraphExec exec) noexcept;

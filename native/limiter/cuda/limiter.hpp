@@ -52,6 +52,8 @@ class Limiter {
   void refund_context(CUcontext context) noexcept;
   // What pools and graphs gave back to the device by themselves. True where there was any.
   bool settle_books() noexcept {
+    if (!pools.any() && !graphs.any())
+      return false;
     const bool pooled = pools.settle_all();
     return graphs.settle_all() || pooled;
   }

@@ -28,6 +28,7 @@ class PoolBook {
   // refunded.
   void settle(CUmemoryPool pool) noexcept;
   bool settle_all() noexcept;
+  bool any() const noexcept { return any_.load(std::memory_order_relaxed); }
 
   // Nothing of the pools changes as long as it is held.
   std::unique_lock<std::recursive_mutex> hold() noexcept { return std::unique_lock(mutex_); }

@@ -96,7 +96,7 @@ bool find_made(const layout::Account& account, std::uint64_t key, SharedEntry& f
   return false;
 }
 
-std::uint64_t orphaned_bytes(const layout::Account& account, unsigned device) noexcept {
+std::uint64_t add_orphaned(const layout::Account& account, unsigned device) noexcept {
   return orphaned_bytes(account, device, has_slot);
 }
 

@@ -31,7 +31,10 @@ bool find_made(const layout::Account& account, std::uint64_t key, SharedEntry& f
 bool has_slot(const layout::Account& account, std::uint64_t owner) noexcept;
 
 // Bytes whose maker has gone and which others still have open, each memory counted once.
-std::uint64_t orphaned_bytes(const layout::Account& account, unsigned device) noexcept;
+std::uint64_t add_orphaned(const layout::Account& account, unsigned device) noexcept;
+inline std::uint64_t orphaned_bytes(const layout::Account& account, unsigned device) noexcept {
+  return account.shared_used.load() == 0 ? 0 : add_orphaned(account, device);
+}
 
 // The same for who only looks: `lives` says of an owner word whether its process counts for him.
 std::uint64_t orphaned_bytes(const layout::Account& account, unsigned device,

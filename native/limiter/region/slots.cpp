@@ -95,10 +95,6 @@ std::uint32_t slots_used(const layout::Account& account) noexcept {
   return static_cast<std::uint32_t>(std::min<std::uint64_t>(used, layout::kMaxProcesses));
 }
 
-bool counts(std::uint64_t owner_word) noexcept {
-  return owner_word != 0 && !OwnerWord::unpack(owner_word).claiming;
-}
-
 unsigned free_slots_of_dead(layout::Account& account, std::uint64_t mine) noexcept {
   const std::uint32_t here = OwnerWord::unpack(mine).pid_namespace;
   unsigned freed = 0;

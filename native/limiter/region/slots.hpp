@@ -22,6 +22,8 @@ unsigned free_slots_of_dead(layout::Account& account, std::uint64_t mine) noexce
 std::uint32_t slots_used(const layout::Account& account) noexcept;
 
 // True while a slot with this owner word counts.
-bool counts(std::uint64_t owner_word) noexcept;
+constexpr bool counts(std::uint64_t owner_word) noexcept {
+  return owner_word != 0 && (owner_word >> 63u) == 0; // the highest bit marks one that is being claimed
+}
 
 } // namespace aliquot::limiter
