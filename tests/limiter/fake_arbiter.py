@@ -1,4 +1,4 @@
-"""An arbiter that does what a test tells it: the other end of the protocol of native/limiter/compute/README.md."""
+"""An arbiter that does what a test tells it. native/limiter/compute/README.md states the protocol."""
 
 from __future__ import annotations
 

@@ -112,7 +112,8 @@ class Program:
         self.process.stdin.flush()
 
     def end(self, timeout: float = 60) -> None:
-        assert self.process.stdin and self.process.stderr
+        assert self.process.stdin
+        assert self.process.stderr
         self.process.stdin.close()
         status = self.process.wait(timeout=timeout)
         self._reader.join(timeout=10)
@@ -128,7 +129,8 @@ for axis in 'XYZ':
     setattr(config, 'gridDim' + axis, 1); setattr(config, 'blockDim' + axis, 1)
 config.hStream = w.stream
 check(cu.cuLaunchKernelEx(config, w.function('nap'), w.arguments(1000), 0))""",
-    "cooperative": "check(cu.cuLaunchCooperativeKernel(w.function('nap'), 1, 1, 1, 1, 1, 1, 0, w.stream, w.arguments(1000)))",
+    "cooperative": """nap = w.function('nap')
+check(cu.cuLaunchCooperativeKernel(nap, 1, 1, 1, 1, 1, 1, 0, w.stream, w.arguments(1000)))""",
     "graph": "check(cu.cuGraphLaunch(graph, w.stream))",
     "copy": "check(cu.cuMemcpyHtoD(memory, bytes(4096), 4096))",
     "copy back": "check(cu.cuMemcpyDtoH(bytearray(4096), memory, 4096))",
@@ -312,6 +314,67 @@ def test_streams_threads_and_contexts_come_and_go(on_card: Limited, fake: FakeAr
         program.wait_for("done")
         program.end()
     assert on_card.slice.usage().work.launches >= 400
+
+
+def test_captures_go_on_while_work_is_watched(on_card: Limited, fake: FakeArbiter) -> None:
+    """Events of the limiter are recorded and asked for all the while, in the mode that forbids most."""
+    text = """
+    w = Worker(); over = threading.Event()
+    def work():
+        check(cu.cuCtxSetCurrent(w.card.context))
+        stream = check(cu.cuStreamCreate(1))
+        while not over.is_set(): w.nap(200_000, stream)
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for each in threads: each.start()
+    for _ in range(30):
+        graph = w.capture(20, 1000)
+        check(cu.cuGraphLaunch(graph, w.stream)); w.finish()
+        check(cu.cuGraphExecDestroy(graph))
+    over.set()
+    for each in threads: each.join()
+    say('done')
+    """
+    fake.lend(1, contended=True, in_flight_ns=2 * MS)
+    with Program(on_card, text) as program:
+        program.wait_for("done")
+        program.end()
+    assert on_card.slice.usage().work.graph_launches == 30
+
+
+def test_the_watcher_comes_with_the_first_work_and_takes_no_signals(on_card: Limited) -> None:
+    text = """
+    def watchers():
+        tasks = [f'/proc/self/task/{task}/' for task in os.listdir('/proc/self/task')]
+        return [task for task in tasks if open(task + 'comm').read() == 'aliquot-watch\\n']
+    w = Worker(); check(cu.cuMemAlloc(4096))
+    assert not watchers()
+    w.nap(1000)
+    until = time.monotonic() + 10
+    while not watchers(): assert time.monotonic() < until
+    (only,) = watchers()
+    (blocked,) = [line for line in open(only + 'status') if line.startswith('SigBlk')]
+    # All but SIGKILL, SIGSTOP and the two that the C library keeps for itself.
+    assert int(blocked.split()[1], 16) | 0x180040100 == 2**64 - 1, blocked
+    say('done')
+    """
+    with Program(on_card, text) as program:
+        program.wait_for("done")
+        program.end()
+
+
+@pytest.mark.parametrize("how", ["sys.exit()", "os._exit(0)", "os.kill(os.getpid(), 15)"])
+def test_processes_end_while_work_is_in_flight(on_card: Limited, fake: FakeArbiter, how: str) -> None:
+    text = f"""
+    w = Worker()
+    for _ in range(5): w.nap(5_000_000)
+    threading.Thread(target=lambda: w.nap_for(60, 100_000), daemon=True).start()
+    time.sleep(0.1); say('ready')
+    {how}
+    """
+    fake.lend(1, contended=True, in_flight_ns=2 * MS)
+    with Program(on_card, text) as program:
+        program.wait_for("ready")
+        assert program.process.wait(timeout=10) in (0, -signal.SIGTERM)
 
 
 def test_counts_are_exact_when_the_program_synchronises(on_card: Limited) -> None:

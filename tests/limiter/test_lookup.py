@@ -67,9 +67,9 @@ def test_proc_address_leaves_the_rest_to_the_driver(limited: Limited) -> None:
         WHOSE
         + """
 cuda = Cuda()
-result, status, function = cuda.proc_address("cuStreamSynchronize", 12000, 2)
+result, status, function = cuda.proc_address("cuStreamGetFlags", 12000, 2)
 assert (result, status) == (SUCCESS, 0)
-assert whose(function) == ("null_driver", "cuStreamSynchronize_ptsz"), whose(function)
+assert whose(function) == ("null_driver", "cuStreamGetFlags_ptsz"), whose(function)
 """
     )
 

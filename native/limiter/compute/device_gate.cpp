@@ -195,10 +195,15 @@ Verdict DeviceGate::admit_at_pace(const Terms& terms, ThreadState& thread, const
   pace_.refill(now, rate);
   if (pace_.left() <= 0)
     return {Verdict::Kind::AwaitTime, now + pace_.wait(rate)};
-  if (const std::uint64_t flying = in_flight(); flying != 0 && flying + quote.price > kMostAtPace) {
+  const bool alone = !quote.known || unknown_;
+  const auto is_too_much = [&] {
+    const std::uint64_t flying = in_flight();
+    return flying != 0 && (alone || flying + quote.price > kMostAtPace);
+  };
+  if (is_too_much()) {
     poll(now, true);
-    if (in_flight() == flying)
-      return {Verdict::Kind::AwaitWork, drain_at(now) - std::min(kMostAtPace, flying)};
+    if (is_too_much())
+      return {Verdict::Kind::AwaitWork, drain_at(now)};
   }
   const auto left = static_cast<std::uint64_t>(pace_.left());
   const std::uint64_t credit = left > quote.price ? std::min(left - quote.price, kUnwatched) : 0;

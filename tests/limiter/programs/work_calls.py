@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
 import time
 from pathlib import Path
@@ -92,9 +91,3 @@ class Worker:
                     check(cu.cuEventSynchronize(events.pop(0)))
         self.finish()
         return launched
-
-
-def raw(symbol: str, *arguments: object) -> int:
-    """A call of the library that the loader finds, for entry points that the bindings do not choose by themselves."""
-    function = getattr(ctypes.CDLL("libcuda.so.1"), symbol)
-    return function(*(ctypes.c_uint64(a) if isinstance(a, int) else a for a in arguments))
