@@ -6,6 +6,9 @@
 With --preload another interposer is measured in the place of the limiter: the same drivers, programs and
 judges. In the values of --env, {percent}, {vram} (bytes) and {name} stand for what the slice gets. With
 --real, tenants share this machine's first real card; without it a simulated one, which records who had it.
+
+Kernels of the tenants wait and compute nothing, but hand-overs need a processor in time. On a machine with
+other work, real-time priority gives figures as on an idle one: `chrt -f 5 aliquot bench limiter`.
 """
 
 from __future__ import annotations
