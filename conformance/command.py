@@ -9,6 +9,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from aliquot.errors import AliquotError
@@ -42,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(suite: Suite, options: argparse.Namespace) -> int:
-    folder = options.out / suite.name / ("inside-slice" if options.inside_slice else "bare")
+    if options.cards:
+        suite = replace(suite, cards=options.cards)
+    folder = options.out / suite.name / _folder_name(options)
     run = SuiteRun(suite, folder, inside_slice=options.inside_slice)
     for number in _ENDING:
         signal.signal(number, lambda *_: run.stop())
@@ -63,6 +66,12 @@ def _run(suite: Suite, options: argparse.Namespace) -> int:
     return (
         0 if judging.reaches_goals(suite, judgement) and not judgement.stale and not differ else _BELOW_GOAL
     )
+
+
+def _folder_name(options: argparse.Namespace) -> str:
+    """Results on other cards are no part of the suite's own."""
+    around = "inside-slice" if options.inside_slice else "bare"
+    return f"{around}-{options.cards}" if options.cards else around
 
 
 def _selection(run: SuiteRun, options: argparse.Namespace) -> Selection:
@@ -135,6 +144,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--write-tests", type=Path, metavar="FILE", help="write the names of the chosen tests there")
     add("--together", type=int, default=1, metavar="N", help="run N modules in a process (default 1)")
     add("--jobs", type=int, default=1, metavar="N", help="modules that run at once (default 1)")
+    add(
+        "--cards",
+        metavar="CARDS",
+        help="another simulated machine than the suite's, as ALIQUOT_SIMGPU names it",
+    )
     add("--inside-slice", action="store_true", help="run everything inside `aliquot run`")
     add(
         "--same-as",

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance import judging, record
+from conformance import command, judging, record, suites
 from conformance.modules import ModuleRun
 from conformance.run import Selection, SuiteRun
 from conformance.suite import Module, Suite, SuiteError, load
@@ -305,3 +305,13 @@ def wait_for_text(file: Path) -> str:
             return text
         time.sleep(0.05)
     pytest.fail(f"{file} was not written")
+
+
+def test_cards_of_ones_own(tmp_path, out, monkeypatch):
+    """Kept apart from the results on the suite's own cards."""
+    text = "import os\ndef test_cards(): assert os.environ['ALIQUOT_SIMGPU'] == 'a100:2'\n"
+    suite = suite_of(tmp_path, {"test_cards": text})
+    monkeypatch.setattr(suites, "suite", lambda _: suite)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    assert command.main(["numba-cuda", "--out", str(out)]) == 1
+    assert command.main(["numba-cuda", "--out", str(out), "--cards", "a100:2"]) == 0
