@@ -42,9 +42,9 @@ bool is_orphan(const layout::Account& account, const layout::SharedMemory& from,
 bool counted_before(const layout::Account& account, std::uint32_t end, const SharedEntry& entry,
                     Lives* lives) noexcept {
   for (std::uint32_t index = 0; index < end; ++index) {
-    SharedEntry other;
-    if (is_orphan(account, account.shared[index], entry.device, other, lives) && other.key == entry.key &&
-        other.maker == entry.maker) {
+    SharedEntry other = read(account.shared[index]);
+    if (other.key == entry.key && other.maker == entry.maker &&
+        is_orphan(account, account.shared[index], entry.device, other, lives)) {
       return true;
     }
   }
