@@ -34,7 +34,7 @@ struct Settings {
   std::uint64_t silence_ns = 20 * kMillisecond;
   // The longest that work is waited for which runs on after its turn. Then the driver's time slices must
   // help.
-  std::uint64_t overrun_ns = 500 * kMillisecond;
+  std::uint64_t overrun_ns = 200 * kMillisecond;
 };
 
 class ShareSchedule {
