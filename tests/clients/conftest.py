@@ -189,9 +189,12 @@ def on_share(card: Card) -> Example:
 
 @pytest.fixture
 def feature_on_share(request: pytest.FixtureRequest, on_share: Example) -> Example:
-    """Runs one feature of the module's FEATURES script inside `aliquot run`; fails unless it holds there."""
+    """Runs one feature of the module's FEATURES script inside `aliquot run`; fails unless it holds there.
 
-    def run(name: str, *, vram: str = "300Mi") -> subprocess.CompletedProcess[str]:
+    The default leaves 300 MiB beside the context, which takes 464 MiB of an H100.
+    """
+
+    def run(name: str, *, vram: str = "764Mi") -> subprocess.CompletedProcess[str]:
         folder = HERE / "features"
         done = on_share(
             sys.executable, folder / "run.py", folder / f"{request.module.FEATURES}.py", name, vram=vram

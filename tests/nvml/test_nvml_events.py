@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.sanitized
+
 Nvml = Callable[..., Any]
 XID, SINGLE, DOUBLE, CLOCK = 0x8, 0x1, 0x2, 0x10
 GPU_IS_LOST, TIMEOUT = 15, 10
 
 WATCH = """
 import json, sys, time, pynvml as n
-
-pytestmark = pytest.mark.sanitized
 n.nvmlInit()
 h = n.nvmlDeviceGetHandleByIndex(0)
 s = n.nvmlEventSetCreate()
