@@ -118,11 +118,12 @@ class Tenant:
         grant = self.grant()
         return bool(grant.turn & 1) and time.monotonic_ns() < grant.ends_ns
 
-    def await_turn(self, timeout_s: float = 2.0) -> float:
-        """Wants the card and waits for it. Returns for how many seconds; fails after `timeout_s`."""
+    def await_turn(self, timeout_s: float = 2.0, *, after: int = 0) -> float:
+        """Wants the card and waits for a turn later than `after`. Returns for how many seconds; fails after
+        `timeout_s`."""
         begin = time.monotonic()
         said = None
-        while not self.holds():
+        while not (self.holds() and self.grant().turn > after):
             word = self.grant().turn
             if said != word:
                 self.say(WANT, word)
