@@ -20,7 +20,7 @@ from aliquot.limits import Slice
 from aliquot.mechanisms import limiter
 
 from .conftest import MIB, PROGRAMS, Limited
-from .fake_arbiter import BEGAN, CLOSED, HELLO, IDLE, RUNNING, WANT, FakeArbiter
+from .fake_arbiter import BEGAN, CLOSED, HELLO, IDLE, NO_END, RUNNING, WANT, FakeArbiter
 
 LIMIT = 2048 * MIB
 PRELUDE = """
@@ -167,6 +167,82 @@ def test_everything_that_works_on_the_device_waits_for_a_turn(on_card: Limited, 
     assert fake.messages[0].kind == HELLO
     held_back = on_card.slice.usage().devices[0].held_back_ns
     assert held_back >= len(KINDS) * 0.05 * 1e9
+
+
+STREAMS_AND_THREADS = {
+    "remembered prices": "for _ in range(500): w.nap(20_000)",
+    "remembered prices, synchronised": "for _ in range(500): w.nap(20_000)\nw.finish()",
+    "a failed call": """for _ in range(20):
+    w.nap(20_000)
+    error, = cu.cuLaunchKernel(w.function('nap'), 1, 1, 1, 1, 1, 1, 0, w.stream, 0, 0)
+    assert error != 0""",
+    "a call that was never known": """error, = cu.cuLaunchKernel(
+    w.function('nap'), 1, 1, 1, 5000, 1, 1, 0, w.stream, w.arguments(1000), 0)
+assert error != 0""",
+    "captures": """for _ in range(5):
+    w.nap(20_000); other = w.capture(5, 20_000)
+    check(cu.cuGraphLaunch(other, w.stream)); check(cu.cuGraphLaunch(other, w.stream)); w.nap(20_000)""",
+    "threads that end": """def work(stream):
+    check(cu.cuCtxSetCurrent(w.card.context))
+    for _ in range(50): w.nap(20_000, stream)
+threads = [threading.Thread(target=work, args=(stream,)) for stream in (w.stream, 2, 0, 2)]
+for each in threads: each.start()
+for each in threads: each.join()""",
+    "streams that end": """for _ in range(5):
+    stream = check(cu.cuStreamCreate(1))
+    for _ in range(20): w.nap(20_000, stream)
+    check(cu.cuStreamDestroy(stream))""",
+}
+
+
+@pytest.mark.parametrize("contended", [True, False])
+def test_what_has_ended_is_not_in_flight(on_card: Limited, fake: FakeArbiter, contended: bool) -> None:
+    """To the nanosecond, after each kind of work, without any help: what is left stays for ever, and a slice
+    that seems to be at work never gives its turn back."""
+    kinds = {**KINDS, **STREAMS_AND_THREADS}
+    setup = "w = Worker(); graph = w.capture(2, 1000); memory = int(check(cu.cuMemAlloc(1 << 20)))\n"
+    steps = "\n".join(f"{code}\nsay({name!r}); sys.stdin.readline()" for name, code in kinds.items())
+    fake.lend(1, contended=contended, in_flight_ns=2 * MS if contended else NO_END)
+    with Program(on_card, setup + steps) as program:
+        for name in kinds:
+            program.wait_for(name)
+            until = time.monotonic() + 5
+            left = -1
+            while left != 0 and time.monotonic() < until:
+                time.sleep(0.01)
+                (process,) = on_card.slice.usage().processes
+                left = process.in_flight_ns[0]
+            assert left == 0, name
+            program.tell("go")
+        program.end()
+
+
+def test_a_wrong_prediction_is_corrected(on_card: Limited, fake: FakeArbiter) -> None:
+    """Kernels of one kind that take turns to be long: whoever is late says so, and when it has ended."""
+    text = """
+    w = Worker()
+    for _ in range(20): w.nap(1_000_000)
+    w.finish(); say('ready'); sys.stdin.readline()
+    w.nap(50_000_000); say('launched'); time.sleep(30)
+    """
+    fake.lend(1, contended=True, in_flight_ns=4 * MS)
+    with Program(on_card, text) as program:
+        program.wait_for("ready")
+        seen = len(fake.messages)
+        fake.lend(3, contended=True, in_flight_ns=4 * MS)
+        program.tell("go")
+        launched = program.wait_for("launched")
+        fake.lend(3, contended=True, in_flight_ns=4 * MS, ends_ns=time.monotonic_ns())
+        first = fake.wait_for(CLOSED, beyond=seen)
+        if first.value:
+            late = fake.wait_for(RUNNING, beyond=fake.messages.index(first))
+            assert late.turn == first.turn
+            assert late.at - first.at < 0.01
+            last = fake.wait_for(CLOSED, beyond=fake.messages.index(late))
+        else:
+            last = first
+        assert (last.turn, last.value) == (3, 0)
+        assert 0.04 < last.at - launched < 0.2
 
 
 def test_a_turn_that_is_over_is_given_back_when_its_work_has_ended(

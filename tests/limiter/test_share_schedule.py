@@ -115,7 +115,7 @@ def test_shares_are_steady_within_a_second(simulate: Simulate, seed: int) -> Non
 def test_who_waits_for_each_kernel_has_the_card_for_its_share(
     simulate: Simulate, share: int, kernel: int, think: int
 ) -> None:
-    """Gaps below the idle window (60 us) are part of what it holds; the error is at most a point."""
+    """Gaps below the idle window (150 us) are part of what it holds; the error is at most a point."""
     slow = [f"slice:request={share}", f"sync:kernel={kernel},think={think}"]
     result = simulate("seconds=10", *slow, *deep(100 - share, "1000"))
     assert abs(disposed_shares(result)[0] - share) <= 1.0
@@ -123,8 +123,8 @@ def test_who_waits_for_each_kernel_has_the_card_for_its_share(
 
 def test_longer_gaps_leave_the_card_to_others(simulate: Simulate) -> None:
     """Who thinks for longer than the idle window gives the card up, and comes back within milliseconds."""
-    result = simulate("seconds=10", "slice:request=50", "sync:kernel=20,think=200", *deep(50, "1000"))
-    assert result["busy_ns"] >= 0.96 * result["time_ns"]
+    result = simulate("seconds=10", "slice:request=50", "sync:kernel=20,think=500", *deep(50, "1000"))
+    assert result["busy_ns"] >= 0.94 * result["time_ns"]
     assert result["slices"][0]["latency_p99_ns"] <= 10_000_000
 
 

@@ -28,7 +28,8 @@ struct Settings {
   std::uint64_t in_flight_ns = 2 * kMillisecond;
   // Who worked so recently may come back: until then the others' work is watched and bounded.
   std::uint64_t recent_ns = 1000 * kMillisecond;
-  std::uint64_t idle_window_ns = 60 * kMicrosecond;
+  // Longer than a program needs to see that its work has ended, think a little, and launch again.
+  std::uint64_t idle_window_ns = 150 * kMicrosecond;
   // The next turn is opened so long before the last one's work has ended.
   std::uint64_t hand_over_ns = 200 * kMicrosecond;
   std::uint64_t silence_ns = 20 * kMillisecond;

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <new>
+#include <utility>
 
+#include "native/limiter/compute/device_terms.hpp"
 #include "native/limiter/compute/driver_call.hpp"
 #include "native/limiter/compute/futex.hpp"
 #include "native/limiter/compute/gate.hpp"
@@ -10,22 +12,21 @@
 namespace aliquot::limiter::compute {
 namespace {
 
-constexpr std::uint64_t kNoEnd = ~std::uint64_t{0};
 constexpr std::uint64_t kArbiterSilence = 500'000'000; // after which it is taken to be gone
 constexpr std::uint64_t kUnwatched = 1'000'000; // ns of work between markers while nobody else wants the card
 constexpr std::uint64_t kLeastMark = 20'000;    // ns; a marker costs about one
 constexpr std::uint64_t kMostAtPace = 20'000'000; // in flight without an arbiter
-constexpr std::uint64_t kHandOver = 150'000;      // ns before the end at which the next may begin
-constexpr std::uint64_t kBetweenRunning = 5'000'000;
 constexpr std::uint64_t kBetweenWants = 100'000'000;
 constexpr std::uint64_t kIdleWindow = 50'000; // where the grant says none
 constexpr std::uint64_t kUnheard = 5'000'000; // after which a turn that we gave up is ours again
-constexpr std::uint64_t kLeastLook = 20'000, kLongestLook = 100'000'000;
 // Work that does not end may be waiting for what is held back behind it: then one more is let through.
 constexpr std::uint64_t kEscape = 30'000'000, kEscapeUnknown = 1'000'000'000;
 constexpr std::uint64_t kSuspicious = 100'000'000; // what ends so soon after an escape had waited for it
 constexpr std::uint64_t kLeastBacklog = 5'000'000;
 constexpr double kMostCorrection = 4.0;
+constexpr std::uint64_t kLonerLooks = 1'000'000; // so long after the end that it expects, at the latest
+// Work that is so much longer than the bound is waited for to its end: the doubt about its price is more.
+constexpr std::uint64_t kForeseen = 10;
 
 const layout::DeviceGrant kNoGrant{};
 
@@ -34,18 +35,6 @@ std::uint64_t later(std::uint64_t a, std::uint64_t b) noexcept {
 }
 
 } // namespace
-
-struct DeviceGate::Terms {
-  Mode mode = Mode::Free;
-  std::uint64_t turn = 0, ends_ns = 0, flags = 0, in_flight_ns = 0, idle_window_ns = 0, rate_ppm = 0;
-
-  bool open(std::uint64_t now) const noexcept {
-    return (turn & 1u) != 0 && (ends_ns == kNoEnd || now < ends_ns);
-  }
-  bool always() const noexcept { return (flags & layout::kGrantAlways) != 0; }
-  bool contended() const noexcept { return (flags & layout::kGrantContended) != 0; }
-  bool careful() const noexcept { return contended() || always() || ends_ns != kNoEnd; }
-};
 
 void DeviceGate::start(Gate& gate, unsigned device) noexcept {
   gate_ = &gate;
@@ -94,7 +83,7 @@ DeviceGate::Terms DeviceGate::read_grant(std::uint64_t now) noexcept {
   terms.rate_ppm = terms.mode == Mode::Paced ? own_rate(*limit_, *grant_, grant_ != &kNoGrant) : 0;
   if (const std::uint32_t link = gate_->link.generation(); link != link_generation_) {
     link_generation_ = link; // another arbiter may count turns anew, and knows of no wish of ours
-    admitted_turn_ = full_turn_ = released_turn_ = ended_turn_ = turn_seen_ = open_turn_ = 0;
+    admitted_turn_ = full_turn_ = released_turn_ = ended_turn_ = turn_seen_ = open_turn_ = late_turn_ = 0;
     wanted_turn_ = ~std::uint64_t{0};
     counted_in_ = wants_ = false;
   }
@@ -123,7 +112,8 @@ Lane* DeviceGate::find_lane(const ThreadState& thread, CUcontext context, CUstre
 
 Verdict DeviceGate::admit(ThreadState& thread, const Work& work, const Quote& quote, Lane& lane,
                           std::uint64_t now, Pending& pending) noexcept {
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
+  const bool owed = counted_in_;
   const Terms terms = read_grant(now);
   if (terms.mode == Mode::Free)
     return {Verdict::Kind::Pass, 0};
@@ -132,12 +122,16 @@ Verdict DeviceGate::admit(ThreadState& thread, const Work& work, const Quote& qu
   Verdict verdict = terms.mode == Mode::Turns ? admit_in_turn(terms, thread, quote, now)
                                               : admit_at_pace(terms, thread, quote, now);
   if (verdict.kind == Verdict::Kind::AwaitWork)
-    note_backlog(terms.turn, now);
+    note_backlog(terms.turn);
   if (verdict.kind != Verdict::Kind::Pass && verdict.kind != Verdict::Kind::AwaitTime && may_escape(now))
     verdict.kind = Verdict::Kind::Pass;
   if (verdict.kind == Verdict::Kind::Pass)
     pass(terms, work, quote, lane, now, pending);
   publish_locked();
+  const bool rings = std::exchange(rings_, false) || (counted_in_ && !owed);
+  lock.unlock();
+  if (rings)
+    gate_->ring();
   return verdict;
 }
 
@@ -153,12 +147,19 @@ Verdict DeviceGate::admit_in_turn(const Terms& terms, ThreadState& thread, const
     return {Verdict::Kind::Pass, 0};
   }
   const std::uint64_t flying = left_in_flight(now);
-  const bool alone = terms.in_flight_ns == 0 || !quote.known || unknown_;
-  if (flying != 0 && (alone || flying >= terms.in_flight_ns))
+  const bool foreseen = terms.in_flight_ns == kNoEnd || in_flight() / kForeseen <= terms.in_flight_ns;
+  const bool alone = terms.in_flight_ns == 0 || !quote.known || unknown_ || !foreseen;
+  const bool yields = now < loner_until_; // or whoever has to go alone would never find room
+  if (flying != 0 && alone)
+    loner_until_ = drain_at(now) + kLonerLooks;
+  if (flying != 0 && (alone || yields || flying >= terms.in_flight_ns))
     return {Verdict::Kind::AwaitWork, alone ? drain_at(now) : drain_at(now) - terms.in_flight_ns};
+  if (alone)
+    loner_until_ = 0;
   const bool ends = !terms.always() && terms.ends_ns != kNoEnd;
   if (ends && admitted_turn_ == terms.turn && now + flying + quote.price / 2 > terms.ends_ns) {
     full_turn_ = terms.turn;
+    rings_ = true;
     return closed(terms, now);
   }
   count_in(terms);
@@ -177,6 +178,7 @@ Verdict DeviceGate::admit_in_turn(const Terms& terms, ThreadState& thread, const
 void DeviceGate::count_in(const Terms& terms) noexcept {
   if (!counted_in_)
     counted_in_ = gate_->link.send(MessageKind::Began, device_, terms.turn, 0);
+  late_turn_ = 0; // what still runs is this turn's now
 }
 
 Verdict DeviceGate::closed(const Terms& terms, std::uint64_t now) noexcept {
@@ -228,6 +230,8 @@ void DeviceGate::lend(const Terms& terms, ThreadState& thread, std::uint64_t cre
   lease.ends_ns = terms.ends_ns;
   lease.flags = terms.flags;
   lease.epoch = something_captures() ? 0 : gate_->epoch();
+  if (thread.uses_unnamed && terms.mode == Mode::Turns && terms.careful())
+    credit = 0; // each needs its marker
   const double worth_ns =
       terms.mode == Mode::Turns ? static_cast<double>(credit) / correction_ : static_cast<double>(credit);
   const auto worth = static_cast<std::uint64_t>(worth_ns);
@@ -248,19 +252,19 @@ std::uint64_t DeviceGate::lent_to_others(const ThreadState& thread) const noexce
 void DeviceGate::pass(const Terms& terms, const Work& work, const Quote& quote, Lane& lane, std::uint64_t now,
                       Pending& pending) noexcept {
   if (lanes_.in_flight() == 0) {
-    progress_at_ = now;
+    progress_at_ = polled_at_ = now;
+    backlog_turn_ = 0; // there was a gap
     unknown_ = false;
   }
   unknown_ = unknown_ || !quote.known;
   admitted_turn_ = terms.turn;
   lane.calling.store(true, std::memory_order_relaxed);
   lane.admitted.fetch_add(quote.price, std::memory_order_release);
-  lane.admitted_at = now;
   const bool careful = terms.mode == Mode::Turns && terms.careful();
   const std::uint64_t unmarked = lane.admitted.load(std::memory_order_relaxed) - lane.marked;
   const std::uint64_t step =
       careful ? later(terms.in_flight_ns == kNoEnd ? 0 : terms.in_flight_ns / 4, kLeastMark) : kUnwatched / 2;
-  const bool nobody_can_ask = careful && lane.stream == CU_STREAM_PER_THREAD;
+  const bool nobody_can_ask = careful && lane.is_unnamed();
   pending = {};
   pending.lane = &lane;
   pending.price = quote.price;
@@ -299,11 +303,14 @@ void DeviceGate::begin_measuring(Pending& pending) noexcept {
 void DeviceGate::settle(const Work& work, Pending& pending, bool succeeded) noexcept {
   Lane& lane = *pending.lane;
   if (!succeeded)
-    lane.admitted.fetch_sub(pending.price, std::memory_order_relaxed);
+    lane.take_back(pending.price);
   if (lane.waits) {
     if (succeeded && pending.measure)
       gate_->prices.learn(work.key, now_ns() - pending.began_at);
-    return drained(lane, lane.admitted.load(std::memory_order_relaxed));
+    const std::lock_guard lock(mutex_);
+    lane.drain();
+    poll(now_ns(), false);
+    return publish_locked();
   }
   const bool timed = pending.begin != nullptr;
   if (succeeded && pending.mark) {
@@ -337,18 +344,25 @@ void DeviceGate::settle(const Work& work, Pending& pending, bool succeeded) noex
   }
 }
 
-bool DeviceGate::poll(std::uint64_t now, bool ask_streams) noexcept {
+void DeviceGate::poll(std::uint64_t now, bool ask_streams) noexcept {
   const DriverCall call;
-  const bool progress = lanes_.poll(
-      ask_streams, [&](CUcontext context, const Marker& marker) { passed(context, marker, now); });
-  const std::uint64_t finished = lanes_.finished();
-  if (finished > counted_) {
-    gpu_ns_ += static_cast<double>(finished - counted_) * correction_;
-    counted_ = finished;
-  }
-  if (progress)
-    progress_at_ = last_end_ = now;
-  return progress;
+  lanes_.poll(now, ask_streams,
+              [&](CUcontext context, const Marker& marker) { passed(context, marker, now); });
+  if (const std::uint64_t finished = lanes_.finished(); finished > counted_)
+    note_progress(finished, now);
+  if (ask_streams)
+    polled_at_ = later(polled_at_, now);
+}
+
+// It ended between the last look and this one: when its price says, if that lies between.
+void DeviceGate::note_progress(std::uint64_t finished, std::uint64_t now) noexcept {
+  const double took = static_cast<double>(finished - counted_) * correction_;
+  counted_ = finished;
+  gpu_ns_ += took;
+  const std::uint64_t expected = progress_at_ + static_cast<std::uint64_t>(took);
+  const std::uint64_t earliest = std::min(now, later(polled_at_, progress_at_));
+  progress_at_ = last_end_ = std::clamp(expected, earliest, now);
+  seen_end_at_ = earliest + (now - earliest) / 2;
 }
 
 void DeviceGate::passed(CUcontext context, const Marker& marker, std::uint64_t now) noexcept {
@@ -361,7 +375,9 @@ void DeviceGate::passed(CUcontext context, const Marker& marker, std::uint64_t n
   } else if (timed && same_turn &&
              driver().cuEventElapsedTime(&ms, marker.begin, marker.end) == CUDA_SUCCESS && ms >= 0) {
     const auto ns = static_cast<std::uint64_t>(static_cast<double>(ms) * 1e6);
-    gate_->prices.learn(marker.key, ns);
+    // Without a turn of its own it may have stood behind a neighbour's work first.
+    const bool undisturbed = (grant_->flags.load(std::memory_order_relaxed) & layout::kGrantAlways) == 0;
+    gate_->prices.learn(marker.key, undisturbed ? ns : std::min(ns, marker.price + marker.price / 16));
     pace_.take(static_cast<std::int64_t>(ns) - static_cast<std::int64_t>(marker.price));
   }
   lanes_.events.give_back(context, marker.end, timed);
@@ -369,18 +385,23 @@ void DeviceGate::passed(CUcontext context, const Marker& marker, std::uint64_t n
 }
 
 // While calls wait for room the device has no gap, so the time that passed is what the finished work took:
-// a bias of the prices shows, and overlaps count once.
-void DeviceGate::note_backlog(std::uint64_t turn, std::uint64_t now) noexcept {
+// a bias of the prices shows, and overlaps count once. From one end of work to another: both are seen late by
+// as much, on average.
+void DeviceGate::note_backlog(std::uint64_t turn) noexcept {
   const std::uint64_t finished = lanes_.finished();
-  if (backlog_turn_ == turn && backlog_at_ != 0 && finished > backlog_finished_) {
-    backlog_wall_ += now - backlog_at_;
-    backlog_sum_ += finished - backlog_finished_;
-  }
-  if (backlog_turn_ != turn || finished != backlog_finished_ || backlog_at_ == 0) {
+  if (backlog_turn_ != turn) {
     backlog_turn_ = turn;
-    backlog_at_ = now;
+    backlog_at_ = 0;
     backlog_finished_ = finished;
   }
+  if (finished == backlog_finished_)
+    return;
+  if (backlog_at_ != 0 && seen_end_at_ > backlog_at_) {
+    backlog_wall_ += seen_end_at_ - backlog_at_;
+    backlog_sum_ += finished - backlog_finished_;
+  }
+  backlog_at_ = seen_end_at_;
+  backlog_finished_ = finished;
   if (backlog_wall_ < kLeastBacklog || backlog_sum_ == 0)
     return;
   const double ratio = static_cast<double>(backlog_wall_) / static_cast<double>(backlog_sum_);
@@ -415,22 +436,13 @@ std::uint64_t DeviceGate::drain_at(std::uint64_t now) const noexcept {
   return expected > now ? expected : now + later(kLeastLook, (now - expected) / 4);
 }
 
-void DeviceGate::drained(Lane& lane, std::uint64_t sum) noexcept {
-  const std::lock_guard lock(mutex_);
-  if (sum > lane.finished.load(std::memory_order_relaxed)) {
-    lane.finished.store(sum, std::memory_order_relaxed);
-    progress_at_ = last_end_ = now_ns();
-  }
-  poll(last_end_, false);
-  publish_locked();
-}
-
 void DeviceGate::drained(const ThreadState& thread, CUcontext context, CUstream stream) noexcept {
-  for (const RememberedLane& known : thread.lanes) {
-    if (known.lane != nullptr && known.device == device_ && known.context == context && !known.lane->waits &&
-        (stream == nullptr || known.stream == stream) && known.lane->in_flight() != 0)
-      drained(*known.lane, known.lane->admitted.load(std::memory_order_relaxed));
-  }
+  const std::lock_guard lock(mutex_);
+  if (lanes_.in_flight() == 0)
+    return;
+  lanes_.drained(&thread, context, stream);
+  poll(now_ns(), true); // what other threads put there
+  publish_locked();
 }
 
 void DeviceGate::forget_thread(const ThreadState& thread) noexcept {
@@ -456,87 +468,6 @@ void DeviceGate::publish_locked() noexcept {
   const std::uint64_t finished = lanes_.finished();
   published_->admitted_ns.store(finished + lanes_.in_flight());
   published_->finished_ns.store(finished);
-}
-
-std::uint64_t DeviceGate::watch(std::uint64_t now) noexcept {
-  const std::lock_guard lock(mutex_);
-  const Terms terms = read_grant(now);
-  if (gate_->stopped() || terms.mode == Mode::Free)
-    return now + kLongestLook;
-  if (terms.mode == Mode::Paced || !terms.careful()) {
-    if (now - last_end_ >= kLongestLook)
-      poll(now, true); // figures of a program that has gone quiet
-    publish_locked();
-    return now + kLongestLook;
-  }
-  const std::uint64_t next = watch_turn(terms, now);
-  publish_locked();
-  return std::clamp(next, now + kLeastLook, now + kLongestLook);
-}
-
-std::uint64_t DeviceGate::watch_turn(const Terms& terms, std::uint64_t now) noexcept {
-  if (terms.always())
-    return counted_in_ ? watch_idleness(terms, now) : now + kLongestLook;
-  const bool over = !terms.open(now) || full_turn_ == terms.turn;
-  if (over)
-    return counted_in_ ? watch_ending(now) : now + kLongestLook;
-  return released_turn_ == terms.turn ? std::min(now + kLongestLook, terms.ends_ns)
-                                      : watch_idleness(terms, now);
-}
-
-// The turn is over; the others wait for what is still in flight.
-std::uint64_t DeviceGate::watch_ending(std::uint64_t now) noexcept {
-  if (ended_turn_ != open_turn_) {
-    ended_turn_ = open_turn_;
-    gate_->void_leases();
-  }
-  poll(now, true);
-  const std::uint64_t flying = lanes_.in_flight(), due = drain_at(now);
-  const bool nearly = progress_at_ + in_flight() > now && due - now <= kHandOver;
-  if (flying == 0 || nearly) {
-    if (gate_->link.send(MessageKind::Closed, device_, open_turn_, flying == 0 ? 0 : due - now)) {
-      counted_in_ = false;
-      released_turn_ = open_turn_;
-      released_at_ = now;
-    }
-    return now + kLongestLook;
-  }
-  say_running(open_turn_, due - now, now);
-  return std::min(due > now + kHandOver ? due - kHandOver : due, running_at_ + kBetweenRunning);
-}
-
-void DeviceGate::say_running(std::uint64_t turn, std::uint64_t left, std::uint64_t now) noexcept {
-  if (now - running_at_ < kBetweenRunning)
-    return;
-  gate_->link.send(MessageKind::Running, device_, turn, left);
-  running_at_ = now;
-}
-
-// Others want the card: it is given back when nothing has been in flight for a moment.
-std::uint64_t DeviceGate::watch_idleness(const Terms& terms, std::uint64_t now) noexcept {
-  const std::uint64_t ends = terms.always() ? kNoEnd : terms.ends_ns;
-  if (lanes_.in_flight() != 0 && progress_at_ + in_flight() <= now)
-    poll(now, true);
-  if (lanes_.in_flight() != 0) {
-    if (terms.always() && terms.contended())
-      say_running(terms.turn, drain_at(now) - now, now);
-    return std::min({drain_at(now), ends, terms.always() ? running_at_ + kBetweenRunning : kNoEnd});
-  }
-  const std::uint64_t since = later(last_end_, turn_seen_at_) + terms.idle_window_ns;
-  if (now < since)
-    return std::min(since, ends);
-  publish_locked();
-  if (siblings_.in_flight(now) != 0)
-    return std::min(now + terms.idle_window_ns, ends);
-  gate_->void_leases();
-  if (lanes_.in_flight() != 0)
-    return now + kLeastLook; // a launch was quicker
-  if (gate_->link.send(MessageKind::Idle, device_, terms.turn, 0)) {
-    counted_in_ = false;
-    released_turn_ = terms.always() ? 0 : terms.turn;
-    released_at_ = now;
-  }
-  return std::min(now + kLongestLook, ends);
 }
 
 } // namespace aliquot::limiter::compute

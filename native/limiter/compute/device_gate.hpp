@@ -44,8 +44,7 @@ class DeviceGate {
 
   // Null where there is no memory for it.
   Lane* find_lane(const ThreadState& thread, CUcontext context, CUstream stream, bool waits) noexcept;
-  // All that the thread put there has ended, up to what the lane says now.
-  void drained(Lane& lane, std::uint64_t sum) noexcept;
+  // The thread's own call has waited for the stream, or for the whole context where that is null.
   void drained(const ThreadState& thread, CUcontext context, CUstream stream) noexcept;
   void forget_thread(const ThreadState& thread) noexcept;
   void close_stream(CUcontext context, CUstream stream) noexcept;
@@ -56,6 +55,8 @@ class DeviceGate {
 
   // The watcher's look: sends what is to be said, and answers when it wants to look again.
   std::uint64_t watch(std::uint64_t now) noexcept;
+  // Whether the arbiter waits for a word of this process.
+  bool owes() noexcept;
   void publish() noexcept;
 
   bool used() const noexcept { return used_.load(std::memory_order_relaxed); }
@@ -73,20 +74,22 @@ class DeviceGate {
   void pass(const Terms& terms, const Work& work, const Quote& quote, Lane& lane, std::uint64_t now,
             Pending& pending) noexcept;
   bool may_escape(std::uint64_t now) noexcept;
-  bool poll(std::uint64_t now, bool ask_streams) noexcept;
+  void poll(std::uint64_t now, bool ask_streams) noexcept;
   void passed(CUcontext context, const Marker& marker, std::uint64_t now) noexcept;
-  void note_backlog(std::uint64_t turn, std::uint64_t now) noexcept;
+  void note_progress(std::uint64_t finished, std::uint64_t now) noexcept;
+  void note_backlog(std::uint64_t turn) noexcept;
   std::uint64_t in_flight() const noexcept;
   std::uint64_t left_in_flight(std::uint64_t now) const noexcept;
   std::uint64_t drain_at(std::uint64_t now) const noexcept;
-  void say_running(std::uint64_t turn, std::uint64_t left, std::uint64_t now) noexcept;
   void take_back(ThreadState& thread) noexcept;
   void lend(const Terms& terms, ThreadState& thread, std::uint64_t credit) const noexcept;
   std::uint64_t lent_to_others(const ThreadState& thread) const noexcept;
   void publish_locked() noexcept;
   std::uint64_t watch_turn(const Terms& terms, std::uint64_t now) noexcept;
   std::uint64_t watch_ending(std::uint64_t now) noexcept;
+  std::uint64_t watch_late_work(std::uint64_t now) noexcept;
   std::uint64_t watch_idleness(const Terms& terms, std::uint64_t now) noexcept;
+  void say_running(std::uint64_t turn, std::uint64_t left, std::uint64_t now) noexcept;
 
   Gate* gate_ = nullptr;
   unsigned device_ = 0;
@@ -105,7 +108,9 @@ class DeviceGate {
   std::uint64_t backlog_wall_ = 0, backlog_sum_ = 0;
   std::uint64_t counted_ = 0; // of lanes_.finished(), in gpu_ns_
   double gpu_ns_ = 0;
-  std::uint64_t progress_at_ = 0; // work began or was seen to end
+  std::uint64_t progress_at_ = 0; // the work in flight runs since then, as far as is known
+  std::uint64_t polled_at_ = 0;   // when all of it was last looked at
+  std::uint64_t seen_end_at_ = 0; // the middle of the time within which the last work has ended
   std::uint64_t last_end_ = 0;
   std::uint64_t turn_seen_ = 0, turn_seen_at_ = 0;
   std::uint64_t admitted_turn_ = 0;                   // something was admitted in it
@@ -114,11 +119,15 @@ class DeviceGate {
   std::uint64_t ended_turn_ = 0;                      // leases of it are void
   std::uint64_t wanted_turn_ = ~std::uint64_t{0}, wanted_at_ = 0;
   std::uint64_t running_at_ = 0;
+  std::uint64_t late_turn_ = 0, stated_end_ = 0; // Closed was said of it, and work of it may still run
+  bool said_late_ = false;                       // and outlasted that end
+  bool rings_ = false;                           // the watcher is to look
   std::uint32_t link_generation_ = 0;
-  std::uint64_t open_turn_ = 0; // the last word that was open
-  bool wants_ = false;          // said under a word that is over
-  bool counted_in_ = false;     // the arbiter waits for our Closed or Idle
-  bool unknown_ = false;        // something of unknown price is in flight
+  std::uint64_t open_turn_ = 0;   // the last word that was open
+  bool wants_ = false;            // said under a word that is over
+  bool counted_in_ = false;       // the arbiter waits for our Closed or Idle
+  bool unknown_ = false;          // something of unknown price is in flight
+  std::uint64_t loner_until_ = 0; // until then one that has to go alone waits for all others' work to end
   std::uint64_t escapes_ = 0, escaped_at_ = 0;
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <limits>
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -13,7 +14,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "the low half of a word comes first");
 
 constexpr std::uint64_t kSecond = 1'000'000'000;
-constexpr unsigned kMostWords = 16;
+constexpr unsigned kMostWords = 32;
 // futex_waitv of Linux 5.16 (include/uapi/linux/futex.h), whose headers may be older here.
 constexpr long kFutexWaitv = 449;
 constexpr std::uint32_t kFutexSize32 = 2;
@@ -40,6 +41,10 @@ void sleep_ns(std::uint64_t ns) noexcept {
 void wait_while(const std::atomic<std::uint64_t>& word, std::uint64_t seen, std::uint64_t timeout) noexcept {
   const timespec time = as_timespec(timeout);
   ::syscall(SYS_futex, &word, FUTEX_WAIT, static_cast<std::uint32_t>(seen), &time, nullptr, 0);
+}
+
+void wake(const std::atomic<std::uint64_t>& word) noexcept {
+  ::syscall(SYS_futex, &word, FUTEX_WAKE, std::numeric_limits<int>::max(), nullptr, nullptr, 0);
 }
 
 void wait_while_all(const Watched* words, unsigned count, std::uint64_t timeout) noexcept {

@@ -19,6 +19,8 @@ void sleep_ns(std::uint64_t ns) noexcept;
 // Sleeps while the low half of `word` is that of `seen`, at most for `timeout` ns.
 void wait_while(const std::atomic<std::uint64_t>& word, std::uint64_t seen, std::uint64_t timeout) noexcept;
 
+void wake(const std::atomic<std::uint64_t>& word) noexcept;
+
 struct Watched {
   const std::atomic<std::uint64_t>* word;
   std::uint64_t seen;

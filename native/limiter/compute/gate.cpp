@@ -95,6 +95,7 @@ ThreadState* Gate::join() noexcept {
   state->used = true;
   state->gate = this;
   state->remembered_epoch = 0;
+  state->uses_unnamed = false;
   if (thread_key_made)
     pthread_setspecific(thread_key, state);
   if (!watching_.exchange(true)) {
@@ -117,7 +118,6 @@ void Gate::leave(ThreadState* thread) noexcept {
   thread->used = false;
 }
 
-// Connects if there is somebody to connect to, and sees whether anything is to be held back at all.
 void Gate::look_around(std::uint64_t now) noexcept {
   const bool ever = grant_ != nullptr && grant_->alive_ns.load(std::memory_order_relaxed) != 0;
   if (link.connected())
@@ -129,6 +129,11 @@ void Gate::look_around(std::uint64_t now) noexcept {
     free = free && devices_[index].mode(now) == Mode::Free;
   if (all_free_.exchange(free) != free)
     void_leases();
+}
+
+void Gate::ring() noexcept {
+  bell_.fetch_add(1, std::memory_order_release);
+  wake(bell_);
 }
 
 bool Gate::place(CUcontext& context, unsigned& device) noexcept {
@@ -163,6 +168,8 @@ Lane* Gate::lane_for(ThreadState& thread, const Work& work, CUcontext context, u
     thread.lanes.fill({});
     thread.remembered_epoch = epoch;
   }
+  if (work.stream == CU_STREAM_PER_THREAD)
+    thread.uses_unnamed = true;
   const bool several = several_.load(std::memory_order_relaxed);
   RememberedLane& known = thread.lane_of(work.stream, several ? context : nullptr);
   if (known.stream != work.stream || known.context != context || known.lane == nullptr ||
@@ -234,8 +241,9 @@ void Gate::synchronised(CUstream stream) noexcept {
 void Gate::stream_ends(CUstream stream) noexcept {
   release_capture(stream);
   CUcontext context = nullptr;
-  if (all_free_.load(std::memory_order_relaxed) || stopped() || stream == nullptr || is_capturing(stream) ||
-      driver().cuStreamGetCtx(stream, &context) != CUDA_SUCCESS)
+  const auto used = [](const DeviceGate& device) { return device.used(); };
+  if (stopped() || stream == nullptr || std::none_of(std::begin(devices_), std::end(devices_), used) ||
+      is_capturing(stream) || driver().cuStreamGetCtx(stream, &context) != CUDA_SUCCESS)
     return;
   const ContextScope scope(context);
   for (DeviceGate& device : devices_) {

@@ -42,6 +42,11 @@ class Gate {
   void context_call_begins() noexcept;
   void context_call_over(CUcontext ended) noexcept; // null: it goes on
 
+  // Connects if there is somebody to connect to, and sees whether anything is to be held back at all.
+  void look_around(std::uint64_t now) noexcept;
+  // Has the watcher look: it sleeps while no device has anything to say.
+  void ring() noexcept;
+  const std::atomic<std::uint64_t>& bell() const noexcept { return bell_; }
   // What was counted reaches the account.
   void fold() noexcept;
   // No lease that was given before holds any more.
@@ -67,9 +72,7 @@ class Gate {
   PriceTable prices;
 
  private:
-  friend class Watcher;
   void void_memory() noexcept; // of lanes and prices, and leases with it
-  void look_around(std::uint64_t now) noexcept;
   bool place(CUcontext& context, unsigned& device) noexcept;
   void admit_to(ThreadState& thread, const Work& work, DeviceGate& device, Lane& lane, const Quote& quote,
                 Pending& pending) noexcept;
@@ -80,6 +83,7 @@ class Gate {
   Limiter& limiter_;
   const layout::Process& slot_;
   const layout::Grant* grant_;
+  std::atomic<std::uint64_t> bell_{0};
   std::atomic<std::uint32_t> epoch_{1};
   std::atomic<std::uint32_t> memory_epoch_{1}; // of what threads remember of lanes and prices
   std::atomic<bool> all_free_{false};          // no device holds anything back
@@ -146,14 +150,14 @@ void forget_gate_in_child() noexcept;
 }
 
 [[gnu::always_inline]] inline void Gate::settle(const Work& work, Pending& pending, bool succeeded) noexcept {
-  pending.lane->calling.store(false, std::memory_order_release);
   if (pending.closely)
-    return devices_[pending.device].settle(work, pending, succeeded);
-  if (!succeeded)
-    pending.lane->admitted.fetch_sub(pending.price, std::memory_order_relaxed);
+    devices_[pending.device].settle(work, pending, succeeded);
+  else if (!succeeded)
+    pending.lane->take_back(pending.price);
   else if (work.waits)
-    pending.lane->finished.store(pending.lane->admitted.load(std::memory_order_relaxed),
-                                 std::memory_order_relaxed);
+    pending.lane->drain();
+  // Last: until then an empty stream says nothing about what was admitted.
+  pending.lane->calling.store(false, std::memory_order_release);
 }
 
 // Admits the work that `describe` tells, runs `call`, which gives it to the driver, and accounts for it.

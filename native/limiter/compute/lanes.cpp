@@ -1,5 +1,6 @@
 #include "native/limiter/compute/lanes.hpp"
 
+#include <algorithm>
 #include <new>
 
 namespace aliquot::limiter::compute {
@@ -18,14 +19,18 @@ bool has_passed(CUevent event) noexcept {
   return driver().cuEventQuery(event) != CUDA_ERROR_NOT_READY;
 }
 
-// A stream that captures may not be asked, nor the legacy one while another captures; another thread's
-// default stream cannot be named.
+// A stream that captures may not be asked, nor the legacy one while another captures.
 bool is_empty(const Lane& lane) noexcept {
-  if (lane.waits || lane.stream == nullptr || lane.stream == CU_STREAM_PER_THREAD)
+  if (lane.waits || lane.stream == nullptr || lane.is_unnamed())
     return false;
   if (something_captures() && (lane.is_legacy() || is_capturing(lane.stream)))
     return false;
   return driver().cuStreamQuery(lane.stream) != CUDA_ERROR_NOT_READY;
+}
+
+bool is_forgotten(const Lane& lane, std::uint64_t now) noexcept {
+  constexpr std::uint64_t kLongAgo = 50'000'000; // ns beyond many times what it should take
+  return lane.is_unnamed() && now - std::min(now, lane.seen_at) > kLongAgo + 20 * lane.in_flight();
 }
 
 CUevent EventPool::take(CUcontext context, bool timed) noexcept {
@@ -83,10 +88,6 @@ std::uint64_t Lanes::in_flight() const noexcept {
   return sum;
 }
 
-std::uint64_t Lanes::admitted() const noexcept {
-  return finished() + in_flight();
-}
-
 std::uint64_t Lanes::finished() const noexcept {
   std::uint64_t sum = reclaimed_;
   for (const auto& lane : lanes_)
@@ -109,7 +110,7 @@ void Lanes::reclaim(Lane& lane) noexcept {
   lane.admitted.store(0, std::memory_order_relaxed);
   lane.finished.store(0, std::memory_order_relaxed);
   lane.calling.store(false, std::memory_order_relaxed);
-  lane.marked = lane.admitted_at = 0;
+  lane.marked = lane.seen = lane.seen_at = 0;
   lane.thread = nullptr;
   lane.context = nullptr;
   lane.stream = nullptr;
@@ -132,10 +133,19 @@ void Lanes::forget_thread(const void* thread) noexcept {
     if (lane->spare || lane->thread != thread)
       continue;
     lane->thread = nullptr;
+    lane->calling.store(false, std::memory_order_relaxed); // it may have ended within the call
     if (lane->in_flight() == 0 && lane->markers.empty())
       reclaim(*lane);
-    else if (lane->stream == CU_STREAM_PER_THREAD)
+    else if (lane->is_unnamed())
       lane->stream = nullptr; // its markers tell; what has none is taken to have ended with them
+  }
+}
+
+void Lanes::drained(const void* thread, CUcontext context, CUstream stream) noexcept {
+  for (const auto& lane : lanes_) {
+    if (!lane->spare && lane->thread == thread && lane->context == context && !lane->waits &&
+        (stream == nullptr || lane->stream == stream))
+      lane->drain();
   }
 }
 

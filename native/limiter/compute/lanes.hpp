@@ -33,7 +33,7 @@ struct Lane {
   // is.
   std::atomic<bool> calling{false};
   std::uint64_t marked = 0;
-  std::uint64_t admitted_at = 0; // CLOCK_MONOTONIC, of the last admission that was looked at closely
+  std::uint64_t seen = 0, seen_at = 0; // `admitted` when it was last seen to have changed, CLOCK_MONOTONIC
   CUcontext context = nullptr;
   CUstream stream = nullptr; // null once it was destroyed; markers may still be out
   const void* thread = nullptr;
@@ -47,6 +47,17 @@ struct Lane {
     return sum > done ? sum - done : 0;
   }
   bool is_legacy() const noexcept { return stream == CU_STREAM_LEGACY; }
+  // Another thread's default stream cannot be named, so nobody else can ask whether it is empty.
+  bool is_unnamed() const noexcept { return stream == CU_STREAM_PER_THREAD; }
+  // A failed call put nothing there. 0 at the least: the context may have been reset during the call.
+  void take_back(std::uint64_t price) noexcept {
+    const std::uint64_t sum = admitted.load(std::memory_order_relaxed);
+    admitted.store(sum > price ? sum - price : 0, std::memory_order_relaxed);
+  }
+  // Everything on it has ended. For its own thread, or where that launches nothing meanwhile.
+  void drain() noexcept {
+    finished.store(admitted.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  }
 };
 
 // Events of our own, by context; they end with it.
@@ -72,13 +83,15 @@ class Lanes {
   Lane& find(const void* thread, CUcontext context, CUstream stream, bool waits);
 
   std::uint64_t in_flight() const noexcept;
-  std::uint64_t admitted() const noexcept;
   std::uint64_t finished() const noexcept;
 
   // Looks at the markers, and, where `ask_streams`, at whether streams without one have become empty. What
-  // has passed is shown to `passed`(context, marker). True where anything did.
+  // has passed is shown to `passed`(context, marker).
   template <typename Passed>
-  bool poll(bool ask_streams, Passed passed) noexcept;
+  void poll(std::uint64_t now, bool ask_streams, Passed passed) noexcept;
+
+  // The thread's own call has waited for the stream, or for the whole context where that is null.
+  void drained(const void* thread, CUcontext context, CUstream stream) noexcept;
 
   // Whether an event in this lane's stream orders nothing that the program did not order: one in the legacy
   // stream waits for all blocking streams, and they for it.
@@ -93,7 +106,7 @@ class Lanes {
 
  private:
   template <typename Passed>
-  bool poll_lane(Lane& lane, bool ask_stream, Passed passed) noexcept;
+  void poll_lane(Lane& lane, std::uint64_t now, bool ask_stream, Passed passed) noexcept;
   void reclaim(Lane& lane) noexcept;
 
   std::vector<std::unique_ptr<Lane>> lanes_; // never freed: a launch on another thread may be adding to one
@@ -104,23 +117,23 @@ class Lanes {
 bool has_passed(CUevent event) noexcept;
 // Whether the lane's stream is known to be empty.
 bool is_empty(const Lane& lane) noexcept;
+// Whether what has no marker in a stream that cannot be asked was put there so long ago that it must have
+// ended: little work, from a time when nobody else wanted the card.
+bool is_forgotten(const Lane& lane, std::uint64_t now) noexcept;
 
 template <typename Passed>
-bool Lanes::poll(bool ask_streams, Passed passed) noexcept {
-  bool progress = false;
+void Lanes::poll(std::uint64_t now, bool ask_streams, Passed passed) noexcept {
   for (const auto& lane : lanes_) {
     if (!lane->spare && (lane->in_flight() != 0 || !lane->markers.empty()))
-      progress = poll_lane(*lane, ask_streams, passed) || progress;
+      poll_lane(*lane, now, ask_streams, passed);
     const bool over = lane->stream == nullptr || (lane->thread == nullptr && lane->in_flight() == 0);
     if (!lane->spare && over && lane->markers.empty())
       reclaim(*lane);
   }
-  return progress;
 }
 
 template <typename Passed>
-bool Lanes::poll_lane(Lane& lane, bool ask_stream, Passed passed) noexcept {
-  bool progress = false;
+void Lanes::poll_lane(Lane& lane, std::uint64_t now, bool ask_stream, Passed passed) noexcept {
   const ContextScope scope(lane.context); // a query from a thread without a context is refused
   while (!lane.markers.empty() && has_passed(lane.markers.front().end)) {
     const Marker marker = lane.markers.front();
@@ -128,15 +141,15 @@ bool Lanes::poll_lane(Lane& lane, bool ask_stream, Passed passed) noexcept {
     if (marker.sum > lane.finished.load(std::memory_order_relaxed))
       lane.finished.store(marker.sum, std::memory_order_relaxed);
     passed(lane.context, marker);
-    progress = true;
   }
   const std::uint64_t sum = lane.admitted.load(std::memory_order_acquire);
-  if (ask_stream && lane.markers.empty() && lane.in_flight() != 0 &&
-      !lane.calling.load(std::memory_order_acquire) && is_empty(lane)) {
-    lane.finished.store(sum, std::memory_order_relaxed);
-    progress = true;
+  if (sum != lane.seen) {
+    lane.seen = sum;
+    lane.seen_at = now;
   }
-  return progress;
+  if (ask_stream && lane.markers.empty() && lane.in_flight() != 0 &&
+      !lane.calling.load(std::memory_order_acquire) && (is_empty(lane) || is_forgotten(lane, now)))
+    lane.finished.store(sum, std::memory_order_relaxed);
 }
 
 } // namespace aliquot::limiter::compute

@@ -57,6 +57,7 @@ struct ThreadState {
   std::array<RememberedLane, kLanes> lanes{};
   std::array<const void*, kPrices> functions{};
   std::uint32_t remembered_epoch = 0;
+  bool uses_unnamed = false;   // its default stream, which nobody else can ask for
   Gate* gate = nullptr;        // of this process
   ThreadState* next = nullptr; // guarded by the gate
   bool used = false;           // guarded by the gate

@@ -33,21 +33,25 @@ class Watcher {
  private:
   static constexpr std::uint64_t kTick = 90'000'000; // ns: figures and changed limits show within 100 ms
 
-  // The words are read before the look, so that a change during it ends the sleep at once.
+  // The words are read before the look, so that a change during it ends the sleep at once. Where nothing is
+  // owed to the arbiter a turn matters to nobody here, and the bell tells of the first work.
   unsigned look(std::uint64_t now, std::uint64_t& next) noexcept {
     unsigned words = 0;
+    watched_[words++] = {&gate_.bell(), gate_.bell().load(std::memory_order_acquire)};
     for (unsigned index = 0; index < gate_.limiter().region().device_count(); ++index) {
       DeviceGate& device = gate_.device(index);
       if (!device.used())
         continue;
-      watched_[words++] = {&device.grant().turn, device.grant().turn.load(std::memory_order_acquire)};
+      const Watched turn{&device.grant().turn, device.grant().turn.load(std::memory_order_acquire)};
       next = std::min(next, device.watch(now));
+      if (device.owes())
+        watched_[words++] = turn;
     }
     return words;
   }
 
   Gate& gate_;
-  Watched watched_[layout::kMaxDevices] = {};
+  Watched watched_[layout::kMaxDevices + 1] = {};
 };
 
 namespace {
