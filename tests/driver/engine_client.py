@@ -15,7 +15,7 @@ import sys
 import time
 from typing import Any
 
-from simulated import NAP, WORK, Card, check, cu, name
+from card_client import NAP, WORK, Card, check, cu, name
 
 WILD = """
 .visible .entry wild(.param .u64 unused) {

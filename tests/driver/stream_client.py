@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 
-from simulated import NAP, WORK, Card, check, cu
+from card_client import NAP, WORK, Card, check, cu
 
 FLAGS = """
 .visible .entry await_flag(.param .u64 flag) {

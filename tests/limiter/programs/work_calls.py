@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "driver"))
-from simulated import NAP, Card, check, cu, np  # pyright: ignore[reportMissingImports]
+from card_client import NAP, Card, check, cu, np  # pyright: ignore[reportMissingImports]
 
 # Waits until another kernel has stored a number there.
 WAIT = """
