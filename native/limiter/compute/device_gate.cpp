@@ -15,6 +15,7 @@ namespace {
 constexpr std::uint64_t kArbiterSilence = 500'000'000; // after which it is taken to be gone
 constexpr std::uint64_t kUnwatched = 1'000'000; // ns of work between markers while nobody else wants the card
 constexpr std::uint64_t kLeastMark = 20'000;    // ns; a marker costs about one
+constexpr std::uint64_t kMostUnseen = 100'000;  // between markers while others wait: prices are only guesses
 constexpr std::uint64_t kMostAtPace = 20'000'000; // in flight without an arbiter
 constexpr std::uint64_t kBetweenWants = 100'000'000;
 constexpr std::uint64_t kIdleWindow = 50'000; // where the grant says none
@@ -32,6 +33,11 @@ const layout::DeviceGrant kNoGrant{};
 
 std::uint64_t later(std::uint64_t a, std::uint64_t b) noexcept {
   return std::max(a, b);
+}
+
+// How much may be admitted between two markers while others want the card.
+std::uint64_t marked_each(std::uint64_t in_flight_ns) noexcept {
+  return std::clamp(in_flight_ns == kNoEnd ? 0 : in_flight_ns / 4, kLeastMark, kMostUnseen);
 }
 
 } // namespace
@@ -170,7 +176,7 @@ Verdict DeviceGate::admit_in_turn(const Terms& terms, ThreadState& thread, const
     const std::uint64_t fits = terms.ends_ns - std::min(now, terms.ends_ns);
     room = fits > taken ? std::min(room, fits - taken) : 0;
   }
-  lend(terms, thread, std::min(room, kUnwatched));
+  lend(terms, thread, std::min(room, marked_each(terms.in_flight_ns)));
   return {Verdict::Kind::Pass, 0};
 }
 
@@ -262,8 +268,7 @@ void DeviceGate::pass(const Terms& terms, const Work& work, const Quote& quote, 
   lane.admitted.fetch_add(quote.price, std::memory_order_release);
   const bool careful = terms.mode == Mode::Turns && terms.careful();
   const std::uint64_t unmarked = lane.admitted.load(std::memory_order_relaxed) - lane.marked;
-  const std::uint64_t step =
-      careful ? later(terms.in_flight_ns == kNoEnd ? 0 : terms.in_flight_ns / 4, kLeastMark) : kUnwatched / 2;
+  const std::uint64_t step = careful ? marked_each(terms.in_flight_ns) : kUnwatched / 2;
   const bool nobody_can_ask = careful && lane.is_unnamed();
   pending = {};
   pending.lane = &lane;

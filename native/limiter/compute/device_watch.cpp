@@ -54,10 +54,15 @@ std::uint64_t DeviceGate::watch_ending(std::uint64_t now) noexcept {
   }
   poll(now, true);
   const std::uint64_t flying = lanes_.in_flight(), due = drain_at(now);
-  const bool nearly = !unknown_ && progress_at_ + in_flight() > now && due - now <= kHandOver;
+  // While more markers are to come, what stands behind them is a sum of guesses.
+  const bool seen = !unknown_ && lanes_.markers_out() <= 2;
+  const bool nearly = seen && progress_at_ + in_flight() > now && due - now <= kHandOver;
   if (flying != 0 && !nearly) {
     say_running(open_turn_, due - now, now);
-    return std::min(due > now + kHandOver ? due - kHandOver : due, running_at_ + kBetweenRunning);
+    const std::uint64_t left = due > now + kHandOver ? due - kHandOver - now : 0;
+    const std::uint64_t look =
+        seen ? (left != 0 ? now + left : due) : now + std::max(left / 2, kLongestOverdue);
+    return std::min(look, running_at_ + kBetweenRunning);
   }
   if (!gate_->link.send(MessageKind::Closed, device_, open_turn_, flying == 0 ? 0 : due - now))
     return now + kLongestLook;

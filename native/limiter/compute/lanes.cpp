@@ -95,6 +95,13 @@ std::uint64_t Lanes::finished() const noexcept {
   return sum;
 }
 
+std::size_t Lanes::markers_out() const noexcept {
+  std::size_t most = 0;
+  for (const auto& lane : lanes_)
+    most = std::max(most, lane->markers.size());
+  return most;
+}
+
 bool Lanes::may_mark(const Lane& lane) const noexcept {
   if (!lane.is_legacy())
     return true;

@@ -84,6 +84,8 @@ class Lanes {
 
   std::uint64_t in_flight() const noexcept;
   std::uint64_t finished() const noexcept;
+  // The most that are out in one lane.
+  std::size_t markers_out() const noexcept;
 
   // Looks at the markers, and, where `ask_streams`, at whether streams without one have become empty. What
   // has passed is shown to `passed`(context, marker).
