@@ -8,16 +8,18 @@
 //   copy N         cuMemcpyHtoD of 4 bytes
 //   live N SIZE    from now on N allocations of SIZE bytes are held
 //   pair N SIZE    N times cuMemAlloc and cuMemFree together: without live allocations of the same block;
-//   with some, a
-//                  randomly chosen one is freed and another made in its place
+//   with
+//                  some, a randomly chosen one is freed and another made in its place
 //   tail N SIZE    N single allocations of SIZE bytes, each freed: answers the 99th percentile of
-//   cuMemAlloc's own time,
-//                  twice
+//   cuMemAlloc's
+//                  own time, twice
 #include <algorithm>
 #include <cinttypes>
 #include <csignal>
 #include <cstring>
 #include <memory>
+#include <sstream>
+#include <string>
 #include <sys/prctl.h>
 #include <vector>
 
@@ -130,12 +132,16 @@ int serve() {
   Calls calls;
   std::printf("ready\n");
   std::fflush(stdout);
-  char line[128], command[16];
+  char line[128];
   while (std::fgets(line, sizeof line, stdin) != nullptr) {
     std::uint64_t count = 0, size = 0;
-    if (std::sscanf(line, "%15s %" SCNu64 " %" SCNu64, command, &count, &size) < 2)
+    std::string name;
+    std::istringstream words(line);
+    if (!(words >> name >> count))
       give_up("cannot be read", 0);
-    if (std::strcmp(command, "tail") == 0) {
+    words >> size; // 0 where there is none
+    const char* const command = name.c_str();
+    if (name == "tail") {
       const std::int64_t found = calls.tail(count, size);
       if (calls.failed() != 0)
         give_up(command, calls.failed());
