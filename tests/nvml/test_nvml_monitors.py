@@ -67,16 +67,7 @@ def test_nvitop_shows_cards_and_processes(nvml_env: Mapping[str, str], worker: L
 
 
 def test_gpustat_shows_cards_and_processes(nvml_env: Mapping[str, str], worker: LineProgram) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "gpustat", "--json"],
-        env=dict(nvml_env),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    cards = json.loads(done.stdout)["gpus"]
+    cards = gpustat(nvml_env)["gpus"]
     assert [card["memory.used"] for card in cards] == [3072, 0, 0, 1024]
     assert [card["enforced.power.limit"] for card in cards] == [700, 700, 70, 450]
     assert [[p["pid"], p["gpu_memory_usage"]] for p in cards[0]["processes"]] == [[worker.pid, 3072]]

@@ -51,13 +51,6 @@ nvmlReturn_t only_visible(unsigned* count, nvmlDevice_t* devices, List list) noe
   return room >= found || devices == nullptr ? NVML_SUCCESS : NVML_ERROR_INSUFFICIENT_SIZE;
 }
 
-nvmlReturn_t only_of_slice(nvmlReturn_t answer, nvmlDevice_t* device) noexcept {
-  if (answer != NVML_SUCCESS || slice_device(*device) != kNotInSlice)
-    return answer;
-  *device = nullptr;
-  return NVML_ERROR_NOT_FOUND;
-}
-
 } // namespace
 } // namespace aliquot::limiter
 

@@ -40,14 +40,6 @@ nvmlReturn_t by_index(unsigned index, nvmlDevice_t* device, Call call) noexcept 
   return call(handle);
 }
 
-// Another card is as if it were not there.
-nvmlReturn_t only_of_slice(nvmlReturn_t answer, nvmlDevice_t* device) noexcept {
-  if (answer != NVML_SUCCESS || slice_device(*device) != kNotInSlice)
-    return answer;
-  *device = nullptr;
-  return NVML_ERROR_NOT_FOUND;
-}
-
 } // namespace
 } // namespace aliquot::limiter
 

@@ -79,4 +79,11 @@ unsigned slice_device(nvmlDevice_t device) noexcept {
                                     : kNotInSlice;
 }
 
+nvmlReturn_t only_of_slice(nvmlReturn_t answer, nvmlDevice_t* device) noexcept {
+  if (answer != NVML_SUCCESS || slice_device(*device) != kNotInSlice)
+    return answer;
+  *device = nullptr;
+  return NVML_ERROR_NOT_FOUND;
+}
+
 } // namespace aliquot::limiter

@@ -20,4 +20,7 @@ unsigned number_of(nvmlDevice_t device) noexcept;
 // The slice's number of it, kNotInSlice if it is not the slice's.
 unsigned slice_device(nvmlDevice_t device) noexcept;
 
+// The answer of a search for a card: another card is as if it were not there.
+nvmlReturn_t only_of_slice(nvmlReturn_t answer, nvmlDevice_t* device) noexcept;
+
 } // namespace aliquot::limiter
