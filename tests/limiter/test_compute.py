@@ -2,49 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
-import textwrap
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from aliquot import native
-from aliquot.limits import Slice
-from aliquot.mechanisms import limiter
-
-from .conftest import MIB, PROGRAMS, Limited
+from .conftest import Limited
 from .fake_arbiter import BEGAN, CLOSED, HELLO, IDLE, NO_END, RUNNING, WANT, FakeArbiter
-
-LIMIT = 2048 * MIB
-PRELUDE = """
-import sys, time, os, threading
-from work_calls import *
-"""
-MS = 1_000_000
+from .sharing import (
+    DEEP,
+    MS,
+    Program,
+    arbiter_of,
+    busy_ns,
+    intervals,
+    make_slice,
+    shares,
+    working_machine,
+)
 
 
 @pytest.fixture
 def machine(simgpu_env: Mapping[str, str]) -> dict[str, str]:
-    settings = {"ALIQUOT_SIMGPU": "t4", "ALIQUOT_SIMGPU_HOST_BYTES": "64GiB"}
-    env = {**simgpu_env, **settings, "PYTHONPATH": str(PROGRAMS)}
-    del env["LD_LIBRARY_PATH"]
-    return env
-
-
-def make_slice(
-    machine: Mapping[str, str], native_dir: Path, home: Path, compute: int = 0, ceiling: int = 0
-) -> Limited:
-    driver, nvml = (native_dir / "simgpu" / name for name in ("libcuda.so.1", "libnvidia-ml.so.1"))
-    parts = {"compute": compute, "compute_limit": ceiling}
-    made = Slice.create(vram_bytes=LIMIT, driver=driver, nvml=nvml, home=home, **parts)  # type: ignore[arg-type]
-    return Limited(made, limiter.environment(made, machine))
+    return working_machine(simgpu_env)
 
 
 @pytest.fixture
@@ -56,68 +39,6 @@ def on_card(machine: Mapping[str, str], native_dir: Path, slice_home: Path) -> L
 def fake(on_card: Limited) -> Iterator[FakeArbiter]:
     with FakeArbiter(on_card.slice.path) as arbiter:
         yield arbiter
-
-
-class Program:
-    """A limited program that says a word when it has come somewhere; it ends with the test."""
-
-    def __init__(self, limited: Limited, text: str, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PRELUDE + textwrap.dedent(text), *arguments],
-            env=limited.env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.lines: list[tuple[float, str]] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout
-        for line in self.process.stdout:
-            self.lines.append((time.monotonic(), line.strip()))
-
-    def __enter__(self) -> Program:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait()
-        self._reader.join(timeout=10)
-        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
-            assert pipe
-            pipe.close()
-
-    def has_said(self, word: str) -> bool:
-        return any(line == word for _, line in self.lines)
-
-    def wait_for(self, word: str, timeout: float = 60) -> float:
-        """When it said the word."""
-        until = time.monotonic() + timeout
-        while time.monotonic() < until:
-            for at, line in self.lines:
-                if line == word:
-                    return at
-            if self.process.poll() is not None and not self._reader.is_alive():
-                break
-            time.sleep(0.005)
-        error = self.process.stderr.read() if self.process.poll() is not None and self.process.stderr else ""
-        raise AssertionError(f"never said {word!r}, only {self.lines}\n{error}")
-
-    def tell(self, word: str) -> None:
-        assert self.process.stdin
-        self.process.stdin.write(word + "\n")
-        self.process.stdin.flush()
-
-    def end(self, timeout: float = 60) -> None:
-        assert self.process.stdin
-        assert self.process.stderr
-        self.process.stdin.close()
-        status = self.process.wait(timeout=timeout)
-        self._reader.join(timeout=10)
-        assert status == 0, self.process.stderr.read()
 
 
 KINDS = {
@@ -350,15 +271,17 @@ def test_programs_go_on_when_the_arbiter_dies_and_find_the_next_one(on_card: Lim
 def test_a_fork_keeps_no_connection_alive(on_card: Limited, fake: FakeArbiter) -> None:
     text = """
     w = Worker(); w.nap(1000); w.finish()
+    parent = os.getpid()
     if os.fork() == 0:
-        time.sleep(30); os._exit(0)
+        while os.getppid() == parent: time.sleep(0.01)
+        time.sleep(4); os._exit(0)
     w.nap(1000); w.finish(); say('ready'); time.sleep(30)
     """
     fake.lend(1)
     with Program(on_card, text) as program:
         program.wait_for("ready")
         os.kill(program.process.pid, signal.SIGKILL)
-        until = time.monotonic() + 10
+        until = time.monotonic() + 3  # its child lives on for longer
         while not fake.hung_up and time.monotonic() < until:
             time.sleep(0.01)
         assert fake.hung_up == 1
@@ -475,32 +398,6 @@ def test_counts_are_exact_when_the_program_synchronises(on_card: Limited) -> Non
         assert on_card.slice.usage().work.launches == 2007
 
 
-def intervals(machine: Mapping[str, str], native_dir: Path) -> list[dict[str, int]]:
-    """What the card recorded: who had its engine, and when."""
-    env = {**machine, "ALIQUOT_NATIVE_DIR": str(native_dir)}
-    command = [sys.executable, "-m", "aliquot", "simgpu", "record", "--json"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=60)
-    return json.loads(done.stdout)["intervals"]
-
-
-def shares(recorded: list[dict[str, int]], settle: float = 1.0) -> dict[int, float]:
-    """The part of the card's busy time that each process had while all of them were at work."""
-    pids = {interval["pid"] for interval in recorded}
-    own = {pid: [i for i in recorded if i["pid"] == pid] for pid in pids}
-    begin = max(min(i["start_ns"] for i in mine) for mine in own.values()) + settle * 1e9
-    end = min(max(i["end_ns"] for i in mine) for mine in own.values())
-
-    def within(interval: dict[str, int]) -> float:
-        inside = min(end, interval["end_ns"]) - max(begin, interval["start_ns"])
-        return interval["busy_ns"] * max(0.0, inside) / max(1, interval["end_ns"] - interval["start_ns"])
-
-    busy = {pid: sum(map(within, mine)) for pid, mine in own.items()}
-    return {pid: value / sum(busy.values()) for pid, value in busy.items()}
-
-
-DEEP = "w = Worker(); say('ready'); w.nap_for(float(sys.argv[1]), int(sys.argv[2])); say('done')"
-
-
 def test_without_an_arbiter_a_ceiling_holds_and_changes_within_200_ms(
     machine: Mapping[str, str], native_dir: Path, slice_home: Path
 ) -> None:
@@ -514,53 +411,35 @@ def test_without_an_arbiter_a_ceiling_holds_and_changes_within_200_ms(
     recorded = intervals(machine, native_dir)
 
     def busy(begin: float, end: float) -> float:
-        inside = (max(0.0, min(end, i["end_ns"]) - max(begin, i["start_ns"])) for i in recorded)
-        parts = zip(recorded, inside, strict=True)
-        return sum(i["busy_ns"] * n / max(1, i["end_ns"] - i["start_ns"]) for i, n in parts) / (end - begin)
+        return busy_ns(recorded, begin, end) / (end - begin)
 
     begin = min(i["start_ns"] for i in recorded)
     assert busy(begin + 0.3e9, changed) == pytest.approx(0.3, abs=0.06)
     assert busy(changed + 0.2e9, changed + 1.2e9) == pytest.approx(0.8, abs=0.12)
 
 
-class Pair:
-    """Two slices of one card, and the arbiter that lends it to them."""
-
-    def __init__(self, one: Limited, two: Limited) -> None:
-        self.one, self.two = one, two
-        home = one.slice.path.parent
-        self.arbiter = subprocess.Popen([str(native.program("aliquot-arbiter")), "--home", str(home)])
-        for limited in (one, two):
-            wait_until(lambda path=limited.slice.path: (path / "arbiter").exists())
-
-
-def wait_until(holds: Callable[[], bool], timeout: float = 20) -> None:
-    until = time.monotonic() + timeout
-    while not holds():
-        assert time.monotonic() < until, "it did not come about"
-        time.sleep(0.01)
+Pair = tuple[Limited, Limited]
 
 
 @pytest.fixture
 def pair(
     request: pytest.FixtureRequest, machine: Mapping[str, str], native_dir: Path, slice_home: Path
 ) -> Iterator[Pair]:
-    """With the parts of compute that the test's parameter states."""
-    made = Pair(*(make_slice(machine, native_dir, slice_home, compute=part) for part in request.param))
-    yield made
-    made.arbiter.kill()
-    made.arbiter.wait()
+    """Two slices of one card, with the parts that the parameter states, and the arbiter that lends it."""
+    one, two = (make_slice(machine, native_dir, slice_home, compute=part) for part in request.param)
+    with arbiter_of(one, two):
+        yield one, two
 
 
 @pytest.mark.parametrize("pair", [(300_000, 700_000)], indirect=True)
 def test_two_deep_tenants_get_their_shares(pair: Pair, machine: Mapping[str, str], native_dir: Path) -> None:
     """Judged by the card's record, whatever the counters say."""
-    with Program(pair.one, DEEP, "7", str(MS)) as a, Program(pair.two, DEEP, "7", str(MS)) as b:
+    with Program(pair[0], DEEP, "7", str(MS)) as a, Program(pair[1], DEEP, "7", str(MS)) as b:
         a.end()
         b.end()
         got = shares(intervals(machine, native_dir))
         assert got[a.process.pid] == pytest.approx(0.3, abs=0.04)
-    assert pair.one.slice.usage().devices[0].gpu_ns > 0.5e9
+    assert pair[0].slice.usage().devices[0].gpu_ns > 0.5e9
 
 
 @pytest.mark.parametrize("how", [signal.SIGSTOP, signal.SIGKILL])
@@ -570,7 +449,7 @@ def test_a_holder_that_is_stopped_or_killed_blocks_nobody(pair: Pair, how: signa
     w = Worker(); w.nap(1000); w.finish(); say('ready')
     while True: w.nap(500_000); w.finish(); say('step')
     """
-    with Program(pair.one, DEEP, "60", str(MS)) as holder, Program(pair.two, text) as other:
+    with Program(pair[0], DEEP, "60", str(MS)) as holder, Program(pair[1], text) as other:
         holder.wait_for("ready")
         other.wait_for("step")
         holder.process.send_signal(how)
