@@ -26,6 +26,27 @@ bool make_folders(const std::string& path) {
   return true;
 }
 
+// Where the group of a folder has all that its owner has, and others nothing.
+bool is_shared(const struct stat& folder) noexcept {
+  return S_ISDIR(folder.st_mode) && (folder.st_mode & 07777) == (S_ISGID | 0770);
+}
+
+bool is_in_group(gid_t group) noexcept {
+  return ::geteuid() == 0 || ::getegid() == group || ::group_member(group) != 0;
+}
+
+// Why the folder cannot be trusted; null where it can.
+const char* problem_of(const struct stat& folder) noexcept {
+  if (!S_ISDIR(folder.st_mode))
+    return "it is not a folder";
+  const bool ours = folder.st_uid == ::geteuid();
+  if (is_shared(folder) && (ours || folder.st_uid == 0))
+    return is_in_group(folder.st_gid) ? nullptr : "it is shared by a group that this user is not in";
+  if (!ours)
+    return "it belongs to another user";
+  return (folder.st_mode & (S_IWGRP | S_IWOTH)) != 0 ? "others can write to it" : nullptr;
+}
+
 } // namespace
 
 std::string home_path() {
@@ -53,13 +74,23 @@ bool prepare_home(const std::string& home, std::string& message) {
     if (::stat(home.c_str(), &info) != 0)
       return refuse(message, home, std::strerror(errno));
   }
-  if (!S_ISDIR(info.st_mode))
-    return refuse(message, home, "it is not a folder");
-  if (info.st_uid != ::geteuid())
-    return refuse(message, home, "it belongs to another user");
-  if ((info.st_mode & (S_IWGRP | S_IWOTH)) != 0)
-    return refuse(message, home, "others can write to it");
-  return true;
+  const char* problem = problem_of(info);
+  return problem == nullptr || refuse(message, home, problem);
+}
+
+bool is_trusted(const std::string& home, const struct stat& file) noexcept {
+  if (file.st_uid == ::geteuid())
+    return true;
+  struct stat folder;
+  return ::stat(home.c_str(), &folder) == 0 && is_shared(folder) && file.st_gid == folder.st_gid &&
+         (file.st_mode & S_IWOTH) == 0;
+}
+
+bool share_file(const std::string& home, int fd) noexcept {
+  struct stat folder;
+  if (::stat(home.c_str(), &folder) != 0 || !is_shared(folder))
+    return true;
+  return ::fchmod(fd, 0660) == 0; // the group is the folder's, by its set-group-id bit
 }
 
 std::string real_path(const std::string& path) {

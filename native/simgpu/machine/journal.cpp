@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "native/simgpu/machine/clock.hpp"
+#include "native/simgpu/machine/home.hpp"
 #include "native/simgpu/machine/slots.hpp"
 
 namespace aliquot::simgpu::machine {
@@ -41,6 +42,26 @@ std::uint64_t check_of(const Entry& entry) noexcept {
 std::uint64_t file_size(int fd) noexcept {
   struct stat info;
   return ::fstat(fd, &info) == 0 ? static_cast<std::uint64_t>(info.st_size) : 0;
+}
+
+// Makes the file where it is missing: under another name first, so that nobody who shares the machine meets
+// it before he may write to it.
+int open_to_append(const std::string& path) {
+  constexpr int kAppending = O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+  const int there = ::open(path.c_str(), kAppending);
+  if (there >= 0 || errno != ENOENT)
+    return there;
+  const std::string fresh = path + "." + std::to_string(::getpid());
+  ::unlink(fresh.c_str()); // of one who had this pid and died here
+  const int made = ::open(fresh.c_str(), kAppending | O_CREAT | O_EXCL, 0600);
+  const bool linked = made >= 0 && share_file(path.substr(0, path.rfind('/')), made) &&
+                      ::link(fresh.c_str(), path.c_str()) == 0;
+  ::unlink(fresh.c_str());
+  if (linked)
+    return made;
+  if (made >= 0)
+    ::close(made);
+  return ::open(path.c_str(), kAppending); // somebody else was quicker
 }
 
 } // namespace
@@ -91,8 +112,7 @@ bool Journal::open_segment(std::uint32_t card, Segment& segment) noexcept try {
   if (segment.fd >= 0 && usable(segment, segment.number))
     ::close(segment.fd);
   segment = {};
-  segment.fd = ::open(path_of(card, number).c_str(),
-                      O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+  segment.fd = open_to_append(path_of(card, number));
   struct stat info;
   if (segment.fd < 0 || ::fstat(segment.fd, &info) != 0 || !S_ISREG(info.st_mode))
     return false;

@@ -62,6 +62,10 @@ Header fresh_header(const RegionKind& kind, const std::string& setting) noexcept
   return header;
 }
 
+std::string folder_of(const std::string& path) {
+  return path.substr(0, path.rfind('/'));
+}
+
 enum class Verdict : std::uint8_t { Good, Missing, Stale, Bad };
 
 Verdict bad(std::string& message, const std::string& path, const std::string& why) {
@@ -94,7 +98,7 @@ Verdict examine(const std::string& path, const File& file, const Header& wanted,
   struct stat info;
   if (::fstat(file.get(), &info) != 0 || !S_ISREG(info.st_mode))
     return bad(message, path, "it is not a plain file");
-  if (info.st_uid != ::geteuid())
+  if (!is_trusted(folder_of(path), info))
     return bad(message, path, "it belongs to another user");
   Header found;
   if (::pread(file.get(), &found, sizeof found, 0) != static_cast<ssize_t>(sizeof found))
@@ -113,7 +117,8 @@ bool make_region(const std::string& path, const Header& header, bool replace, st
   bool made = false;
   {
     const File file(::open(fresh.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
-    made = file && ::ftruncate(file.get(), static_cast<off_t>(header.region_bytes)) == 0 &&
+    made = file && share_file(folder_of(path), file.get()) &&
+           ::ftruncate(file.get(), static_cast<off_t>(header.region_bytes)) == 0 &&
            ::pwrite(file.get(), &header, sizeof header, 0) == static_cast<ssize_t>(sizeof header);
   }
   if (made && replace)
@@ -130,6 +135,8 @@ bool make_region(const std::string& path, const Header& header, bool replace, st
 // holder.
 bool replace_stale(const std::string& path, const Header& wanted, std::string& message) {
   const File lock(::open((path + ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (lock)
+    share_file(folder_of(path), lock.get()); // its maker's to do; others may not
   if (!lock || ::flock(lock.get(), LOCK_EX) != 0) {
     message = "cannot lock " + path + ".lock: " + std::strerror(errno);
     return false;

@@ -10,6 +10,7 @@
 #include <numeric>
 #include <unistd.h>
 
+#include "native/simgpu/machine/home.hpp"
 #include "native/simgpu/machine/layout.hpp"
 
 namespace aliquot::simgpu::machine {
@@ -146,7 +147,8 @@ bool store_setting(const std::string& home, const std::string& setting, std::str
   const std::string fresh = setting_path(home) + "." + std::to_string(::getpid());
   const int fd = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
   const std::string text = setting + "\n";
-  const bool written = fd >= 0 && ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+  const bool written = fd >= 0 && share_file(home, fd) &&
+                       ::write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size());
   if (fd >= 0)
     ::close(fd);
   if (written && ::rename(fresh.c_str(), setting_path(home).c_str()) == 0)
