@@ -32,17 +32,44 @@ bool is_name(const char* name) noexcept {
   return name[0] != '.' && length < layout::kNameBytes && std::strspn(name, kLetters) == length;
 }
 
+bool is_uid(const std::string& name) noexcept {
+  return name.size() <= 10 && name.find_first_not_of("0123456789") == std::string::npos;
+}
+
+bool only_we_write(int folder) noexcept {
+  struct stat status{};
+  return ::fstat(folder, &status) == 0 && status.st_uid == ::geteuid() &&
+         (status.st_mode & (S_IWGRP | S_IWOTH)) == 0;
+}
+
+// The folders in a folder, links left out.
+std::vector<Home::Entry> folders_in(int folder) {
+  std::vector<Home::Entry> found;
+  const int again = ::openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  DIR* stream = again < 0 ? nullptr : ::fdopendir(again);
+  if (stream == nullptr) {
+    if (again >= 0)
+      ::close(again);
+    return found;
+  }
+  while (const dirent* entry = ::readdir(stream)) {
+    struct stat status{};
+    if (is_name(entry->d_name) && ::fstatat(folder, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+        S_ISDIR(status.st_mode))
+      found.push_back({entry->d_name, {status.st_dev, status.st_ino}});
+  }
+  ::closedir(stream);
+  return found;
+}
+
 } // namespace
 
-const char* Home::open(const std::string& path) {
-  path_ = path;
+const char* Home::open(const std::string& path, Kind kind) {
+  kind_ = kind;
   folder_.reset(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  struct stat status{};
-  if (!folder_.valid() || ::fstat(folder(), &status) != 0)
+  if (!folder_.valid())
     return "there is no such folder, or it is a link";
-  if (status.st_uid != ::geteuid() || (status.st_mode & (S_IWGRP | S_IWOTH)) != 0)
-    return "it is not a folder that only this user can write to";
-  return nullptr;
+  return only_we_write(folder()) ? nullptr : "it is not a folder that only this user can write to";
 }
 
 bool Home::lock() noexcept {
@@ -78,30 +105,37 @@ void Home::remove_status() noexcept {
 }
 
 int Home::watch() noexcept {
-  const int watcher = ::inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-  constexpr std::uint32_t kChanges = IN_CREATE | IN_MOVED_TO | IN_DELETE | IN_MOVED_FROM | IN_ONLYDIR;
-  if (watcher < 0 || ::inotify_add_watch(watcher, path_.c_str(), kChanges) >= 0)
-    return watcher;
-  ::close(watcher);
-  return -1;
+  watcher_ = ::inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+  watch_folder(folder());
+  return watcher_;
 }
 
-std::vector<Home::Entry> Home::slices() const {
+// By its descriptor: the path may lead elsewhere by now. One that is not watched is looked at now and then.
+void Home::watch_folder(int folder) noexcept {
+  constexpr std::uint32_t kChanges = IN_CREATE | IN_MOVED_TO | IN_DELETE | IN_MOVED_FROM | IN_ONLYDIR;
+  char path[32];
+  std::snprintf(path, sizeof path, "/proc/self/fd/%d", folder);
+  if (watcher_ >= 0)
+    ::inotify_add_watch(watcher_, path, kChanges); // again for one that is watched: nothing changes
+}
+
+std::vector<Home::Entry> Home::slices() {
+  return kind_ == Kind::People ? slices_of_people() : folders_in(folder());
+}
+
+std::vector<Home::Entry> Home::slices_of_people() {
   std::vector<Entry> found;
-  const int again = ::openat(folder(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  DIR* folder_stream = again < 0 ? nullptr : ::fdopendir(again);
-  if (folder_stream == nullptr) {
-    if (again >= 0)
-      ::close(again);
-    return found;
+  for (const Entry& person : folders_in(folder())) {
+    const Descriptor theirs(
+        ::openat(folder(), person.name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!is_uid(person.name) || !theirs.valid() || !only_we_write(theirs.number()))
+      continue;
+    watch_folder(theirs.number()); // before the look, so that nothing is missed between
+    for (Entry& slice : folders_in(theirs.number())) {
+      slice.name.insert(0, person.name + "/");
+      found.push_back(std::move(slice));
+    }
   }
-  while (const dirent* entry = ::readdir(folder_stream)) {
-    struct stat status{};
-    if (is_name(entry->d_name) && ::fstatat(folder(), entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
-        S_ISDIR(status.st_mode))
-      found.push_back({entry->d_name, {status.st_dev, status.st_ino}});
-  }
-  ::closedir(folder_stream);
   return found;
 }
 

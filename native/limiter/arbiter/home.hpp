@@ -1,4 +1,7 @@
 // The folder in which the slices lie: checked, locked by one arbiter, watched for slices that come and go.
+//
+// A home of several people has a folder for each, by uid, and the slices in these (../README.md, "Several
+// people on one machine").
 #pragma once
 
 #include <string>
@@ -14,8 +17,10 @@ class Home {
   static constexpr char kLock[] = ".arbiter.lock";
   static constexpr char kStatus[] = ".arbiter";
 
+  enum class Kind : std::uint8_t { Own, People };
+
   // Null is success; otherwise why it cannot be used.
-  const char* open(const std::string& path);
+  const char* open(const std::string& path, Kind kind);
   int folder() const noexcept { return folder_.number(); }
 
   bool lock() noexcept; // false where another arbiter has it
@@ -27,14 +32,18 @@ class Home {
   int watch() noexcept; // a descriptor that can be read when slices came or went; -1 where there is none
 
   struct Entry {
-    std::string name;
+    std::string name; // from the home: UID/NAME in one of several people
     FileIdentity identity;
   };
-  std::vector<Entry> slices() const; // by their names only: what is in them is not checked
+  std::vector<Entry> slices(); // by their names only: what is in them is not checked
 
  private:
-  std::string path_;
+  void watch_folder(int folder) noexcept;
+  std::vector<Entry> slices_of_people();
+
+  Kind kind_ = Kind::Own;
   Descriptor folder_;
+  int watcher_ = -1; // whoever called watch() closes it
   Descriptor lock_;
 };
 

@@ -22,13 +22,16 @@ using aliquot::common::log_line;
 using aliquot::common::LogLevel;
 
 constexpr const char* kUsage =
-    "usage: aliquot-arbiter --home DIR [--linger SECONDS]   lend the cards of its slices in turns\n"
-    "       aliquot-arbiter --home DIR --status             what the one that serves DIR does, as JSON\n";
+    "usage: aliquot-arbiter --home DIR [--people] [--linger SECONDS]   lend the cards of its slices in "
+    "turns\n"
+    "       aliquot-arbiter --home DIR --status   what the one that serves DIR does, as JSON\n"
+    "--people: DIR has a folder for each person, by uid, and the slices in these\n";
 
 struct Arguments {
   std::string home;
   double linger_s = 10;
   bool status = false;
+  Home::Kind kind = Home::Kind::Own;
 };
 
 bool parse(int count, char** given, Arguments& arguments) {
@@ -41,6 +44,8 @@ bool parse(int count, char** given, Arguments& arguments) {
       arguments.linger_s = std::strtod(given[++i], &end);
       if (*end != '\0' || !(arguments.linger_s >= 0 && arguments.linger_s < 1e9))
         return false;
+    } else if (std::strcmp(given[i], "--people") == 0) {
+      arguments.kind = Home::Kind::People;
     } else if (std::strcmp(given[i], "--status") == 0) {
       arguments.status = true;
     } else {
@@ -76,8 +81,8 @@ bool take_over(Home& home) {
   return false;
 }
 
-// What helps to answer at once, as far as this user may have it.
-void hurry() {
+// What helps to answer at once, as far as this user may have it. Returns how many descriptors it may have.
+std::uint64_t hurry() {
   ::prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0);
   ::setpriority(PRIO_PROCESS, 0, -10);
   rlimit files{};
@@ -85,6 +90,7 @@ void hurry() {
     files.rlim_cur = files.rlim_max;
     ::setrlimit(RLIMIT_NOFILE, &files);
   }
+  return files.rlim_cur;
 }
 
 } // namespace
@@ -96,7 +102,7 @@ int main(int count, char** given) {
     return 2;
   }
   Home home;
-  if (const char* problem = home.open(arguments.home)) {
+  if (const char* problem = home.open(arguments.home, arguments.kind)) {
     log_line(LogLevel::Error, "the arbiter cannot use %s: %s", arguments.home.c_str(), problem);
     return 1;
   }
@@ -106,8 +112,8 @@ int main(int count, char** given) {
     log_line(LogLevel::Info, "another arbiter serves %s already", arguments.home.c_str());
     return 0;
   }
-  hurry();
-  Server server(home, static_cast<std::uint64_t>(arguments.linger_s * 1e9));
+  const std::uint64_t descriptors = hurry();
+  Server server(home, static_cast<std::uint64_t>(arguments.linger_s * 1e9), descriptors);
   if (!server.start())
     return 1;
   server.run();

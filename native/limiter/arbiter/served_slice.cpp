@@ -21,11 +21,16 @@ constexpr unsigned kAcceptedAtATime = 16;
 
 } // namespace
 
+Connection::~Connection() {
+  if (admitted_)
+    slice_.crowd_.leave(user_);
+}
+
 void Connection::ready(std::uint32_t events) {
   if (gone_)
     return;
   for (unsigned i = 0; i < kMessagesAtATime; ++i) {
-    if (messages_ >= kMessagesOfProcess || !slice_.may_speak()) {
+    if (messages_ >= kMessagesOfProcess || !slice_.may_speak(user_)) {
       if ((events & (EPOLLHUP | EPOLLERR)) != 0)
         hang_up();
       else if (!muted_)
@@ -68,12 +73,13 @@ bool Connection::take(const compute::Message& message) {
   const bool known = message.kind > compute::MessageKind::Hello && message.kind <= compute::MessageKind::Idle;
   if (!known || message.device >= slice_.places_.size())
     return false;
-  slice_.tell(process_, message);
+  slice_.tell(user_, process_, message);
   return true;
 }
 
-bool Connection::watch(pid_t pid) {
-  if (!slice_.poller_.add(socket(), *this))
+bool Connection::admit(pid_t pid) {
+  admitted_ = slice_.crowd_.admit(user_);
+  if (!admitted_ || !slice_.poller_.add(socket(), *this))
     return false;
 #ifdef SYS_pidfd_open
   if (pid > 0) // 0: it lives in a pid namespace of which we see nothing
@@ -94,8 +100,10 @@ void Connection::hang_up() {
   slice_.leave_cards(process_);
 }
 
-ServedSlice::ServedSlice(std::unique_ptr<SliceFolder> folder, Cards& cards, Poller& poller, std::uint64_t now)
-    : folder_(std::move(folder)), cards_(cards), poller_(poller), generation_(folder_->generation()) {
+ServedSlice::ServedSlice(std::unique_ptr<SliceFolder> folder, Cards& cards, Crowd& crowd, Poller& poller,
+                         std::uint64_t now)
+    : folder_(std::move(folder)), cards_(cards), crowd_(crowd), poller_(poller),
+      generation_(folder_->generation()) {
   for (unsigned device = 0; device < folder_->device_count(); ++device) {
     SharedCard& card = cards_.at(folder_->card(device));
     places_.push_back(
@@ -138,17 +146,18 @@ void ServedSlice::accept_one(int socket) {
   socklen_t size = sizeof peer;
   const bool welcome = ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
                        folder_->may_connect(peer.uid) && connections_.size() < layout::kMaxProcesses;
-  Connection& connection = connections_.emplace_back(*this, socket, ++last_process_);
-  if (!welcome || !connection.watch(peer.pid))
+  Connection& connection = connections_.emplace_back(*this, socket, peer.uid, ++last_process_);
+  if (!welcome || !connection.admit(peer.pid))
     connections_.pop_back();
 }
 
-bool ServedSlice::may_speak() noexcept {
-  return messages_ < kMessagesOfSlice;
+bool ServedSlice::may_speak(uid_t user) const noexcept {
+  return messages_ < kMessagesOfSlice && crowd_.may_speak(user);
 }
 
-void ServedSlice::tell(ProcessId process, const compute::Message& message) {
+void ServedSlice::tell(uid_t user, ProcessId process, const compute::Message& message) {
   ++messages_;
+  crowd_.heard(user);
   const Place& place = places_[message.device];
   place.card->tell(place.member, process, message, now_ns());
 }

@@ -1,7 +1,7 @@
 // A slice that is served: its socket, the processes connected to it, and its places on the cards.
 //
-// What a tenant can do is bounded here: connections, messages at a time and messages a tick. Whoever sends
-// what is no message is hung up on.
+// What a tenant can do is bounded here, and for all slices of a user in `Crowd`: connections, messages at a
+// time and messages a tick. Whoever sends what is no message is hung up on.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,7 @@
 #include <memory>
 
 #include "native/limiter/arbiter/cards.hpp"
+#include "native/limiter/arbiter/crowd.hpp"
 #include "native/limiter/arbiter/poller.hpp"
 #include "native/limiter/arbiter/slice_folder.hpp"
 #include "native/limiter/compute/message.hpp"
@@ -19,10 +20,11 @@ class ServedSlice;
 
 class Connection final : public Source {
  public:
-  Connection(ServedSlice& slice, int socket, ProcessId process)
-      : slice_(slice), socket_(socket), process_(process), end_(*this) {}
+  Connection(ServedSlice& slice, int socket, uid_t user, ProcessId process)
+      : slice_(slice), socket_(socket), user_(user), process_(process), end_(*this) {}
+  ~Connection() override;
   void ready(std::uint32_t events) override;
-  bool watch(pid_t pid);
+  bool admit(pid_t pid); // false where there is no room for it
 
   int socket() const noexcept { return socket_.number(); }
   ProcessId process() const noexcept { return process_; }
@@ -46,18 +48,21 @@ class Connection final : public Source {
 
   ServedSlice& slice_;
   Descriptor socket_;
+  uid_t user_;
   ProcessId process_;
   ProcessEnd end_;
   Descriptor process_descriptor_;
   bool greeted_ = false;
   bool gone_ = false;
+  bool admitted_ = false; // counted among its user's
   bool muted_ = false;
   unsigned messages_ = 0; // in this tick
 };
 
 class ServedSlice final : public Source {
  public:
-  ServedSlice(std::unique_ptr<SliceFolder> folder, Cards& cards, Poller& poller, std::uint64_t now);
+  ServedSlice(std::unique_ptr<SliceFolder> folder, Cards& cards, Crowd& crowd, Poller& poller,
+              std::uint64_t now);
   ~ServedSlice() override;
   ServedSlice(const ServedSlice&) = delete;
   ServedSlice& operator=(const ServedSlice&) = delete;
@@ -81,12 +86,13 @@ class ServedSlice final : public Source {
   };
 
   void accept_one(int socket);
-  bool may_speak() noexcept;
-  void tell(ProcessId process, const compute::Message& message);
+  bool may_speak(uid_t user) const noexcept;
+  void tell(uid_t user, ProcessId process, const compute::Message& message);
   void leave_cards(ProcessId process);
 
   std::unique_ptr<SliceFolder> folder_;
   Cards& cards_;
+  Crowd& crowd_;
   Poller& poller_;
   Descriptor listener_;
   bool listener_muted_ = false;

@@ -23,7 +23,8 @@ constexpr std::uint64_t kScan = 2'000 * kMillisecond; // should the watch have m
 
 } // namespace
 
-Server::Server(Home& home, std::uint64_t linger_ns) : home_(home), linger_ns_(linger_ns) {}
+Server::Server(Home& home, std::uint64_t linger_ns, std::uint64_t descriptors)
+    : home_(home), linger_ns_(linger_ns), crowd_(Crowd::connections_of_a_user(descriptors)) {}
 
 bool Server::listen_to(int descriptor, std::function<void()> answer, const char* what) {
   listeners_.emplace_back(descriptor, std::move(answer));
@@ -98,6 +99,7 @@ void Server::arm() {
 
 void Server::tick(std::uint64_t now) {
   next_tick_ = now + kTick;
+  crowd_.tick();
   for (ServedSlice& slice : slices_)
     slice.tick(now);
   cards_.advance_all(now); // so that what has been held and waited for shows
@@ -123,7 +125,7 @@ void Server::adopt(const Home::Entry& entry, std::uint64_t now) {
   const char* problem = "it can have no socket";
   std::unique_ptr<SliceFolder> folder = SliceFolder::open(home_.folder(), entry.name, problem);
   if (folder != nullptr) {
-    slices_.emplace_back(std::move(folder), cards_, poller_, now);
+    slices_.emplace_back(std::move(folder), cards_, crowd_, poller_, now);
     if (slices_.back().start(now)) {
       log_line(LogLevel::Info, "the arbiter serves the slice %s", entry.name.c_str());
       return;

@@ -14,7 +14,7 @@ namespace aliquot::limiter::arbiter {
 
 class Server {
  public:
-  Server(Home& home, std::uint64_t linger_ns);
+  Server(Home& home, std::uint64_t linger_ns, std::uint64_t descriptors);
   bool start(); // false with a line on stderr
   void run();   // until a signal comes, or nobody has needed it for `linger`
 
@@ -49,6 +49,7 @@ class Server {
   std::uint64_t linger_ns_;
   Poller poller_;
   Cards cards_;
+  Crowd crowd_;
   std::list<ServedSlice> slices_;
   std::list<Listener> listeners_;
   std::vector<std::pair<FileIdentity, std::string>> refused_; // and why: said once
