@@ -1,6 +1,5 @@
 #include "native/limiter/region/slice_region.hpp"
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -37,6 +36,16 @@ void* map_file(int folder, const char* name, std::size_t size, bool writable, co
   }
   ::close(descriptor);
   return mapping == MAP_FAILED ? nullptr : mapping;
+}
+
+// A slice that somebody else could swap or change is not obeyed: its memory would be theirs to cut short.
+// What an administrator mounts is as he wants it, whoever owns it in this user namespace.
+bool may_be_obeyed(int folder, const char* path) noexcept {
+  struct stat status{};
+  if (std::strcmp(path, kMountedFolder) == 0)
+    return true;
+  const bool known = ::fstat(folder, &status) == 0 && (status.st_uid == 0 || status.st_uid == ::geteuid());
+  return known && (status.st_mode & (S_IWGRP | S_IWOTH)) == 0;
 }
 
 template <typename File>
@@ -81,6 +90,11 @@ SliceRegion* SliceRegion::open(const char* folder, Access access, const char*& p
     problem = "it is not there";
     return nullptr;
   }
+  if (!may_be_obeyed(descriptor, folder)) {
+    ::close(descriptor);
+    problem = "it belongs to another user, or others may write to its folder";
+    return nullptr;
+  }
   const bool writes = access == Access::Account;
   void* limits = map_file(descriptor, "limits", sizeof(layout::Limits), false, problem);
   void* account =
@@ -118,16 +132,6 @@ void SliceRegion::close(const SliceRegion* region) noexcept {
   unmap(const_cast<layout::Limits*>(region->limits_), region->account_);
   unmap_grant(region->grant_);
   delete region;
-}
-
-unsigned SliceRegion::device_count() const noexcept {
-  return std::min<unsigned>(limits_->device_count, layout::kMaxDevices);
-}
-
-std::uint64_t SliceRegion::vram_limit(unsigned device) const noexcept {
-  if (device >= layout::kMaxDevices)
-    return 0;
-  return std::min(limits_->devices[device].vram_bytes.load(std::memory_order_acquire), kMaxBytes);
 }
 
 bool SliceRegion::allows_unlisted() const noexcept {
