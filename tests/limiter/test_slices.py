@@ -196,7 +196,7 @@ def test_files_are_as_open_as_they_must_be(slice_home: Path) -> None:
     made.set_vram_limit(2)
     modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in made.path.iterdir()}
     assert modes == {"limits": 0o444, "grant": 0o444, "account": 0o600}
-    assert stat.S_IMODE(made.path.stat().st_mode) == 0o711
+    assert stat.S_IMODE(made.path.stat().st_mode) == 0o700
 
 
 def test_a_home_that_others_may_write_to_is_refused(slice_home: Path, tmp_path: Path) -> None:

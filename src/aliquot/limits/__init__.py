@@ -16,10 +16,11 @@ the environment that puts a program on a slice.
 Signatures:
 
     Slice.create(*, vram_bytes, device=0, compute=UNSTATED, compute_limit=UNSTATED, qos=None, driver=None,
-                 nvml=None, name="", home=None, tenant_uid=None, allow_unlisted=False)
+                 nvml=None, name="", home=None, tenant_uid=None, allow_unlisted=False, fixed=False)
     Slice.create_on(limits, *, ...)            # several devices; the rest as for create
     Slice.open(path)      Slice.all(home=None)
     made.path   made.name   made.limits()   made.qos()   made.usage()   made.arbiter()
+    made.tenant_uid   made.fixed
     made.remove()
     made.set_vram_limit(vram_bytes, *, index=0)   made.set_compute(request, limit=UNSTATED, *, index=0)
     made.set_qos(level)
@@ -27,11 +28,14 @@ Signatures:
 Compute is in millionths of a card (`aliquot.model.Ppm`, `percent`); levels of service are those of
 `aliquot.catalog.qos_levels`, or a `QosLevel` of one's own.
 
+`homes()` lists the folders with slices that this user may see: the person's own, and the machine's.
+
 Errors are `aliquot.errors.InvalidValueError` and those of `aliquot.limits.errors`, each with a stable code.
 """
 
 from aliquot.limits.errors import SliceAccessError, SliceDamagedError, SliceExistsError, SliceNotFoundError
-from aliquot.limits.slices import Slice, default_home
+from aliquot.limits.homes import default_home, homes, people_homes
+from aliquot.limits.slices import Slice
 from aliquot.limits.usage import Arbiter, DeviceLimit, DeviceUsage, ProcessUsage, SliceUsage, Work
 
 __all__ = [
@@ -47,4 +51,6 @@ __all__ = [
     "SliceUsage",
     "Work",
     "default_home",
+    "homes",
+    "people_homes",
 ]

@@ -40,6 +40,7 @@ def new_limits(
     nvml: Path | None,
     qos: QosLevel,
     allow_unlisted: bool = False,
+    fixed: bool = False,
 ) -> bytes:
     """The content of the file `limits`. Raises `InvalidValueError`."""
     layout = load()
@@ -48,6 +49,7 @@ def new_limits(
     HALF.pack_into(content, shape.offset("device_count"), len(limits))
     WORD.pack_into(content, shape.offset("generation"), 1)
     flags = layout.number("flag_allow_unlisted") if allow_unlisted else 0
+    flags |= layout.number("flag_fixed") if fixed else 0
     WORD.pack_into(content, shape.offset("flags"), flags)
     _put_text(content, shape, "name", name)
     _put_text(content, shape, "driver_path", _path_text(driver))
@@ -86,6 +88,12 @@ def read_qos(content: bytes) -> QosLevel:
         )
     except InvalidValueError as error:
         raise SliceDamagedError("the slice's level of service makes no sense") from error
+
+
+def read_fixed(content: bytes) -> bool:
+    """Whether nobody but root may change the slice. Raises `SliceDamagedError`."""
+    flags = word(content, check_head(content, "Limits", "limits_magic").offset("flags"))
+    return bool(flags & load().number("flag_fixed"))
 
 
 def read_generation(content: bytes) -> int:

@@ -24,6 +24,7 @@ from aliquot.catalog import default_qos_level
 from aliquot.errors import InvalidValueError
 from aliquot.limits import accounts, records
 from aliquot.limits.errors import SliceAccessError, SliceDamagedError, SliceExistsError, SliceNotFoundError
+from aliquot.limits.homes import check_home, default_home, give_passage, make_home
 from aliquot.limits.layout import load
 from aliquot.limits.usage import Arbiter, DeviceLimit, SliceUsage
 from aliquot.model import UNSTATED, WHOLE_CARD, Ppm, QosLevel
@@ -34,11 +35,6 @@ _GRANT_FILE = "grant"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _REMOVE_TRIES = 5
 _MAXIMUM_VRAM = 2**48 - 1
-
-
-def default_home() -> Path:
-    """The folder in which this user's slices lie: in memory, so that a restart of the machine empties it."""
-    return Path(f"/dev/shm/aliquot-slices-{os.getuid()}")
 
 
 class Slice:
@@ -67,6 +63,7 @@ class Slice:
         home: Path | None = None,
         tenant_uid: int | None = None,
         allow_unlisted: bool = False,
+        fixed: bool = False,
     ) -> Slice:
         """Makes a slice of one device.
 
@@ -75,8 +72,9 @@ class Slice:
         no ceiling), `qos` its level of service (by default the catalogue's). `driver` and `nvml` are the
         libcuda.so.1 and libnvidia-ml.so.1 that its programs reach; without them the limiter searches as the
         loader would. `tenant_uid` is the user whose programs account in it, if that is another one (needs
-        root). `allow_unlisted` lets programs have driver functions that are newer than the limiter, and
-        therefore are not limited.
+        root): it can then look into the slice, and no other user but the owner can. `allow_unlisted` lets
+        programs have driver functions that are newer than the limiter, and therefore are not limited. `fixed`
+        notes that a machine's broker lets nobody but root change or remove it.
 
         Raises `InvalidValueError`, `SliceExistsError` for a name in use, `SliceAccessError` for an unsafe
         `home`.
@@ -96,6 +94,7 @@ class Slice:
             home=home,
             tenant_uid=tenant_uid,
             allow_unlisted=allow_unlisted,
+            fixed=fixed,
         )
 
     @classmethod
@@ -110,6 +109,7 @@ class Slice:
         home: Path | None = None,
         tenant_uid: int | None = None,
         allow_unlisted: bool = False,
+        fixed: bool = False,
     ) -> Slice:
         """A slice of several devices, in the order in which its programs shall see them; see `create`."""
         name = name or f"slice-{secrets.token_hex(6)}"
@@ -122,8 +122,10 @@ class Slice:
             nvml=nvml,
             qos=qos or default_qos_level(),
             allow_unlisted=allow_unlisted,
+            fixed=fixed,
         )
-        home = _safe_home(home or default_home())
+        home = home or default_home()
+        make_home(home)
         path = home / name
         unfinished = home / f".{name}.{secrets.token_hex(6)}"
         try:
@@ -131,9 +133,12 @@ class Slice:
             unfinished.rename(path)
         except OSError as error:
             shutil.rmtree(unfinished, ignore_errors=True)
-            if path.exists():
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
                 raise SliceExistsError(f"there is a slice named {name} already") from error
             raise SliceAccessError(f"the slice {name} cannot be made: {error}") from error
+        except SliceAccessError:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
         return cls(path)
 
     @classmethod
@@ -145,13 +150,23 @@ class Slice:
 
     @classmethod
     def all(cls, home: Path | None = None) -> list[Slice]:
-        """All readable slices of `home`, by name; none where the folder does not exist."""
+        """All readable slices of `home`, by name; none where the folder does not exist.
+
+        Raises `SliceAccessError` for a `home` that others can write to, or that is a stranger's.
+        """
+        home = home or default_home()
+        try:
+            check_home(home)
+            entries = sorted(home.iterdir())
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise SliceAccessError(f"the folder {home} cannot be read: {error}") from error
         found: list[Slice] = []
-        with suppress(FileNotFoundError, NotADirectoryError):
-            for entry in sorted((home or default_home()).iterdir()):
-                if not entry.name.startswith("."):
-                    with suppress(SliceNotFoundError, SliceDamagedError, SliceAccessError):
-                        found.append(cls.open(entry))
+        for entry in entries:
+            if not entry.name.startswith("."):
+                with suppress(SliceNotFoundError, SliceDamagedError, SliceAccessError):
+                    found.append(cls.open(entry))
         return found
 
     @property
@@ -166,6 +181,21 @@ class Slice:
     def qos(self) -> QosLevel:
         """Its level of service. Raises `SliceNotFoundError` or `SliceDamagedError`."""
         return records.read_qos(self._read_limits())
+
+    @property
+    def tenant_uid(self) -> int:
+        """The user whose programs run on it. Raises `SliceNotFoundError` or `SliceAccessError`."""
+        try:
+            return (self.path / _ACCOUNT_FILE).lstat().st_uid
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise SliceNotFoundError(f"there is no slice at {self.path}") from error
+        except OSError as error:
+            raise SliceAccessError(f"the slice {self.name} cannot be read: {error}") from error
+
+    @property
+    def fixed(self) -> bool:
+        """Whether nobody but root may change it. Raises `SliceNotFoundError` or `SliceDamagedError`."""
+        return records.read_fixed(self._read_limits())
 
     def set_vram_limit(self, vram_bytes: int, *, index: int = 0) -> None:
         """Changes a device's limit while programs run; it is in force for the next allocation.
@@ -287,38 +317,22 @@ def _open_for_change(path: Path) -> int:
         os.close(descriptor)
 
 
-def _safe_home(home: Path) -> Path:
-    """Makes the folder where it is missing. One that others may write to would let them swap a slice's
-    files."""
-    try:
-        home.mkdir(mode=0o711, parents=True, exist_ok=True)
-        found = home.lstat()
-    except OSError as error:
-        raise SliceAccessError(f"the folder {home} cannot be used: {error}") from error
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-        raise SliceAccessError(
-            f"{home} is not a folder that only this user can write to",
-            hint="remove it, or name another folder for the slices",
-        )
-    return home
-
-
 def _write_folder(folder: Path, limits: bytes, tenant_uid: int | None) -> None:
-    folder.mkdir(mode=0o711)
-    folder.chmod(0o711)
+    folder.mkdir(mode=0o700)
     _write_file(folder / _LIMITS_FILE, limits, 0o444)
     _write_file(folder / _GRANT_FILE, accounts.new_grant(), 0o444)
     _write_file(folder / _ACCOUNT_FILE, accounts.new_account(), 0o600)
     if tenant_uid is not None and tenant_uid != os.getuid():
         os.chown(folder / _ACCOUNT_FILE, tenant_uid, -1)
+        give_passage(folder, tenant_uid)
 
 
 def _write_file(path: Path, content: bytes, mode: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        used = content.rstrip(b"\0")
-        os.write(descriptor, used)
-        os.ftruncate(descriptor, len(content))  # the rest stays a hole, which takes no memory
+        # All of it, now: a page that is not there when somebody has filled the memory would kill who maps it.
+        os.posix_fallocate(descriptor, 0, len(content))
+        os.write(descriptor, content.rstrip(b"\0"))
         os.fchmod(descriptor, mode)
     finally:
         os.close(descriptor)
