@@ -61,11 +61,11 @@ def check(answer: tuple[Any, ...]) -> Any:
 
 
 class Card:
-    """The primary context of the first card, with a module of kernels that take one number."""
+    """The primary context of a card, with a module of kernels that take one number."""
 
-    def __init__(self, *kernels: str) -> None:
+    def __init__(self, *kernels: str, number: int = 0) -> None:
         check(cu.cuInit(0))
-        self.device = check(cu.cuDeviceGet(0))
+        self.device = check(cu.cuDeviceGet(number))
         self.context = check(cu.cuDevicePrimaryCtxRetain(self.device))
         check(cu.cuCtxSetCurrent(self.context))
         self.module = check(cu.cuModuleLoadData((HEAD + "".join(kernels) + "\0").encode()))

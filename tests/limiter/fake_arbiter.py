@@ -69,11 +69,17 @@ class FakeArbiter:
         self._connections.clear()
 
     def lend(
-        self, turn: int, *, ends_ns: int = NO_END, in_flight_ns: int = NO_END, contended: bool = False
+        self,
+        turn: int,
+        *,
+        ends_ns: int = NO_END,
+        in_flight_ns: int = NO_END,
+        contended: bool = False,
+        device: int = 0,
     ) -> None:
-        """What the grant of the first device says from now on. An odd turn is open."""
+        """What the grant of a device says from now on. An odd turn is open."""
         flags = self._shapes.number("grant_contended") if contended else 0
-        at = self._shapes.structures["Grant"].offset("devices")
+        at = self._shapes.structures["Grant"].offset("devices", device)
         shape = self._shapes.structures["DeviceGrant"]
         for field, value in (
             ("ends_ns", ends_ns),

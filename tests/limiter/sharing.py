@@ -44,19 +44,19 @@ def make_slice(
     compute: int = 0,
     ceiling: int = 0,
     *,
-    devices: Sequence[int] = (0,),
+    parts: Mapping[int, int] | None = None,
     qos: QosLevel | None = None,
 ) -> Limited:
-    """A slice of these cards, the same part of each; parts in millionths."""
+    """A slice of the first card, or of those that `parts` names; parts of a card in millionths."""
     driver, nvml = (native_dir / "simgpu" / name for name in ("libcuda.so.1", "libnvidia-ml.so.1"))
     limits = [
         DeviceLimit(
             vram_bytes=LIMIT,
             device=device,
-            compute_request_ppm=Ppm(compute),
+            compute_request_ppm=Ppm(part),
             compute_limit_ppm=Ppm(ceiling),
         )
-        for device in devices
+        for device, part in (parts or {0: compute}).items()
     ]
     made = Slice.create_on(limits, driver=driver, nvml=nvml, home=home, qos=qos)
     return Limited(made, limiter.environment(made, machine))
@@ -124,10 +124,10 @@ class Program:
         assert status == 0, self.process.stderr.read()
 
 
-def intervals(machine: Mapping[str, str], native_dir: Path) -> list[dict[str, int]]:
+def intervals(machine: Mapping[str, str], native_dir: Path, card: int = 0) -> list[dict[str, int]]:
     """What the card recorded: who had its engine, and when."""
     env = {**machine, "ALIQUOT_NATIVE_DIR": str(native_dir)}
-    command = [sys.executable, "-m", "aliquot", "simgpu", "record", "--json"]
+    command = [sys.executable, "-m", "aliquot", "simgpu", "record", "--device", str(card), "--json"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True, timeout=60)
     return json.loads(done.stdout)["intervals"]
 

@@ -40,8 +40,8 @@ def say(*words: object) -> None:
 class Worker:
     """A card with kernels that nap, wait and signal; launches are as cheap as Python makes them."""
 
-    def __init__(self) -> None:
-        self.card = Card(NAP, WAIT)
+    def __init__(self, card: int = 0) -> None:
+        self.card = Card(NAP, WAIT, number=card)
         self.stream = check(cu.cuStreamCreate(1))
         self._functions: dict[str, Any] = {}
         self._arguments: dict[int, Any] = {}
