@@ -71,8 +71,6 @@ def plain_environment() -> dict[str, str]:
     env["PYTHONPATH"] = str(PROGRAMS)
     if preload := os.environ.get("ALIQUOT_TEST_PRELOAD"):
         env["LD_PRELOAD"] = preload
-        # The limiter puts itself before all else that is preloaded, the sanitizer's runtime included.
-        env["ASAN_OPTIONS"] = "verify_asan_link_order=0:" + env.get("ASAN_OPTIONS", "")
     return env
 
 
