@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+import shlex
 import signal
 import sys
 import threading
@@ -13,11 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from aliquot.errors import AliquotError
-from conformance import judging, report, suites
+from conformance import comparing, judging, report, suites
 from conformance.modules import Stopped
 from conformance.record import FAILED, SKIPPED, Record, Result
 from conformance.run import Selection, SuiteRun
 from conformance.suite import Suite, SuiteError
+from conformance.surroundings import Inside
 
 _BELOW_GOAL = 1
 _CANNOT_RUN = 2
@@ -30,7 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns 3 where a signal ended it: its processes and their folders are gone then, what it found is kept.
     """
-    options = _parser().parse_intermixed_args(arguments)
+    parser = _parser()
+    options = parser.parse_intermixed_args(arguments)
+    if (options.neighbour or options.slice_options) and not (options.inside_slice or options.compare):
+        parser.error("--neighbour and --slice-options are of a slice: say --inside-slice or --compare")
     try:
         suite = suites.suite(options.suite)
         return _run(suite, options)
@@ -43,17 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(suite: Suite, options: argparse.Namespace) -> int:
-    if options.cards:
-        suite = replace(suite, cards=options.cards)
-    folder = options.out / suite.name / _folder_name(options)
-    run = SuiteRun(suite, folder, inside_slice=options.inside_slice)
-    for number in _ENDING:
-        signal.signal(number, lambda *_: run.stop())
-    if options.fresh:
-        run.forget(options.modules)
-    if options.last_failed:
-        run.forget_failures(options.modules)
-    selection = _selection(run, options)
+    cards = options.cards or (suite.slice_cards if options.compare else None)
+    if cards:
+        suite = replace(suite, cards=cards)
+    if options.compare:
+        return _compare(suite, options)
+    inside = _inside(options) if options.inside_slice else None
+    folder = options.out / suite.name / _folder_name(inside, cards)
+    run, selection = _prepared(suite, folder, inside, options)
     results = run.run(selection, jobs=options.jobs, progress=_Progress(options.quiet))
     judgement = judging.judge(suite, results, everything=selection.is_everything)
     _show(suite, judgement)
@@ -61,17 +62,52 @@ def _run(suite: Suite, options: argparse.Namespace) -> int:
     if options.json:
         report.write_json(options.json, suite, judgement, results, inside=options.inside_slice)
     differ = _differences(options.same_as, results) if options.same_as else []
-    for line in differ:
-        print(line)
+    for each in differ:
+        print(each)
     return (
         0 if judging.reaches_goals(suite, judgement) and not judgement.stale and not differ else _BELOW_GOAL
     )
 
 
-def _folder_name(options: argparse.Namespace) -> str:
-    """Results on other cards are no part of the suite's own."""
-    around = "inside-slice" if options.inside_slice else "bare"
-    return f"{around}-{options.cards}" if options.cards else around
+def _compare(suite: Suite, options: argparse.Namespace) -> int:
+    """Outside a slice and inside one on the same machine; what has a result is not run again."""
+    inside = _inside(options)
+    found: list[list[Result]] = []
+    for place in (None, inside):
+        folder = options.out / suite.name / _folder_name(place, suite.cards)
+        run, selection = _prepared(suite, folder, place, options)
+        print(f"{'outside a slice' if place is None else 'inside a slice'}: {folder}", flush=True)
+        found.append(run.run(selection, jobs=options.jobs, progress=_Progress(options.quiet)))
+    compared = comparing.pairs(*found)
+    print(comparing.summary(compared, inside, run.use))
+    if options.json:
+        comparing.write_json(options.json, suite, compared, inside, run.use)
+    return 0 if compared and all(each.alike for each in compared) else _BELOW_GOAL
+
+
+def _prepared(
+    suite: Suite, folder: Path, inside: Inside | None, options: argparse.Namespace
+) -> tuple[SuiteRun, Selection]:
+    """A run that a signal stops, which has forgotten what is to be run again; and what it is to run."""
+    run = SuiteRun(suite, folder, inside)
+    for number in _ENDING:
+        signal.signal(number, lambda *_: run.stop())
+    if options.fresh:
+        run.forget(options.modules)
+    if options.last_failed:
+        run.forget_failures(options.modules)
+    return run, _selection(run, options)
+
+
+def _inside(options: argparse.Namespace) -> Inside:
+    return Inside(options=tuple(shlex.split(options.slice_options)), neighbour=options.neighbour)
+
+
+def _folder_name(inside: Inside | None, cards: str | None) -> str:
+    """Results on other cards, or of another slice, are no part of the suite's own."""
+    around = ["bare"] if inside is None else ["inside-slice", *inside.options]
+    around += ["neighbour"] if inside is not None and inside.neighbour else []
+    return "-".join(part.strip("-").replace("/", "_") for part in [*around, cards or ""] if part)
 
 
 def _selection(run: SuiteRun, options: argparse.Namespace) -> Selection:
@@ -97,14 +133,11 @@ def _show(suite: Suite, judgement: judging.Judgement) -> None:
     print("\n\n".join(filter(None, parts)))
 
 
-def _differences(file: Path, results: Sequence[Result]) -> list[str]:
+def _differences(file: Path, results: Sequence[Result]) -> list[comparing.Pair]:
     """What became of tests otherwise than in another run."""
-    before = {each["test"]: each["outcome"] for each in json.loads(file.read_text(encoding="utf-8"))["tests"]}
-    return [
-        f"differs from {file.name}: {each.test}: {before.get(each.test, 'absent')}, now {each.outcome}"
-        for each in results
-        if before.get(each.test) != each.outcome
-    ]
+    chosen = {each.test for each in results}
+    before = [each for each in comparing.read(file) if each.test in chosen]
+    return [each for each in comparing.pairs(before, results) if not each.alike]
 
 
 class _Progress:
@@ -149,7 +182,20 @@ def _parser() -> argparse.ArgumentParser:
         metavar="CARDS",
         help="another simulated machine than the suite's, as ALIQUOT_SIMGPU names it",
     )
-    add("--inside-slice", action="store_true", help="run everything inside `aliquot run`")
+    ways = parser.add_mutually_exclusive_group()
+    ways.add_argument("--inside-slice", action="store_true", help="run everything inside `aliquot run`")
+    ways.add_argument(
+        "--compare",
+        action="store_true",
+        help="run everything outside a slice and inside one, on one card; fail where a test ends otherwise",
+    )
+    add(
+        "--slice-options",
+        default="",
+        metavar="OPTIONS",
+        help="more options of `aliquot run` for the slice: --slice-options='--compute 30%%'",
+    )
+    add("--neighbour", action="store_true", help="another slice keeps the card busy meanwhile")
     add(
         "--same-as",
         type=Path,

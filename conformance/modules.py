@@ -103,6 +103,15 @@ class ModuleRun:
                 return self._watch(process)
             finally:
                 _kill_session(process)
+                self._keep_use(around.use)
+
+    def _keep_use(self, file: Path) -> None:
+        """Of a process that was killed nothing is known."""
+        with suppress(FileNotFoundError):
+            told = json.loads(file.read_text(encoding="utf-8"))["use"]
+            file.unlink()
+            names = ("launches", "waited_ns", "refused_allocations")
+            record.append(self._events, "use", processes=1, **{name: told[name] for name in names})
 
     def _watch(self, process: subprocess.Popen[bytes]) -> str:
         """Waits for the end of the process, or ends it when its time is up; says how it ended."""

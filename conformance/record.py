@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,24 @@ class Result:
 
 
 @dataclass(slots=True)
+class Use:
+    """What the processes of a module that ended by themselves used of their slices, added up."""
+
+    processes: int = 0
+    launches: int = 0
+    waited_ns: int = 0
+    """Time for which they wanted the card and had no turn."""
+    refused_allocations: int = 0
+
+    def add(self, other: Use) -> None:
+        """Adds what others used."""
+        self.processes += other.processes
+        self.launches += other.launches
+        self.waited_ns += other.waited_ns
+        self.refused_allocations += other.refused_allocations
+
+
+@dataclass(slots=True)
 class Record:
     """The events of one module, added up."""
 
@@ -53,6 +71,7 @@ class Record:
     """The test that has begun and has not ended."""
     running_since: float = 0.0
     """Unix time in seconds."""
+    use: Use = field(default_factory=Use)
 
     def open_tests(self, chosen: Iterable[str] | None) -> list[str]:
         """The collected tests that have no result yet; of `chosen` only, where it is given."""
@@ -86,12 +105,12 @@ def read(file: Path) -> Record:
     return Reader(file).update()
 
 
-def append(file: Path, event: str, **fields: object) -> None:
+def append(file: Path, event: str, **values: object) -> None:
     """Adds an event of the runner's own."""
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("a", encoding="utf-8") as out:
         # The line before may be half a line, of a process that was killed while it wrote.
-        out.write("\n" + json.dumps({"event": event, "time": time.time(), **fields}) + "\n")
+        out.write("\n" + json.dumps({"event": event, "time": time.time(), **values}) + "\n")
 
 
 def append_failures(file: Path, tests: Sequence[str], message: str) -> None:
@@ -114,6 +133,8 @@ def _add(record: Record, event: Mapping[str, Any]) -> None:
         record.results[test] = Result(
             **{name: event[name] for name in ("test", "outcome", "message", "log", "seconds")}
         )
+    elif kind == "use":
+        record.use.add(Use(**{each.name: event[each.name] for each in fields(Use)}))
     elif kind == "again":
         for test in event["tests"]:
             record.results.pop(test, None)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from conformance import record
 from conformance.modules import ModuleRun
-from conformance.record import Record, Result
+from conformance.record import Record, Result, Use
 from conformance.suite import Module, Suite, SuiteError
-from conformance.surroundings import surroundings
+from conformance.surroundings import Inside, surroundings
 
 Progress = Callable[[str, Record, float], None]
 
@@ -40,11 +40,13 @@ class Selection:
 class SuiteRun:
     """A suite's results in a folder: resumed where they are, made where they are not."""
 
-    def __init__(self, suite: Suite, folder: Path, *, inside_slice: bool = False) -> None:
+    def __init__(self, suite: Suite, folder: Path, inside: Inside | None = None) -> None:
         self._suite = suite
         self._folder = folder
-        self._inside_slice = inside_slice
+        self._inside = inside
         self._stop = threading.Event()
+        self.use = Use()
+        """What the modules of the last `run` used of their slices, also in earlier runs that it resumed."""
 
     def stop(self) -> None:
         """Ends a run that is under way: it raises `Stopped` once its processes and folders are gone."""
@@ -77,6 +79,9 @@ class SuiteRun:
         modules = _modules(self._suite, selection)
         with ThreadPoolExecutor(jobs) as pool:
             records = list(pool.map(lambda each: self._run_module(each, selection.tests, progress), modules))
+        self.use = Use()
+        for each in records:
+            self.use.add(each.use)
         return [
             result
             for module, each in zip(modules, records, strict=True)
@@ -94,12 +99,12 @@ class SuiteRun:
     def _collect(self) -> list[str]:
         everything = _together(self._suite.modules)
         run = ModuleRun(self._suite, everything, self._folder / "collected", self._stop)
-        with surroundings(self._suite, inside_slice=False) as around:
+        with surroundings(self._suite) as around:
             return run.complete(around, chosen=()).tests
 
     def _run_module(self, module: Module, tests: Sequence[str] | None, progress: Progress) -> Record:
         chosen = _chosen(module, tests)
-        with surroundings(self._suite, inside_slice=self._inside_slice) as around:
+        with surroundings(self._suite, self._inside) as around:
             files = self._files(module)
             done = ModuleRun(self._suite, module, files, self._stop).complete(around, chosen)
         progress(module.name, done, sum(each.seconds for each in done.results.values()))

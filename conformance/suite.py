@@ -75,6 +75,8 @@ class Suite:
     """The simulated machine, as ALIQUOT_SIMGPU names it."""
     slice_vram: str
     """How much VRAM the suite gets inside a slice."""
+    slice_cards: str
+    """The simulated machine of which that slice is: of one card, as a slice has one."""
     test_limit_s: float
     module_limit_s: float
     goal_of_all: float
@@ -108,6 +110,7 @@ def load(
             environment={**found.get("environment", {}), **environment},
             cards=found["machine"]["cards"],
             slice_vram=found["machine"]["slice"],
+            slice_cards=found["machine"].get("slice_cards", found["machine"]["cards"]),
             test_limit_s=found["limits"]["test"],
             module_limit_s=found["limits"]["module"],
             goal_of_all=found["goal"]["of_all"],

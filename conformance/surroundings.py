@@ -7,19 +7,30 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from aliquot import native
 from aliquot.node import simulation
+from conformance.neighbour import busy_neighbour
 from conformance.suite import Suite
 
 _INSIDE: Final = Path(__file__).parent / "inside"
 _DROPPED: Final = ("ALIQUOT_SIMGPU", "ALIQUOT_SLICE", "CUDA_", "CUPY_", "NUMBA_", "PYTEST_", "PYTHON")
 """Whoever starts a run has settings of their own, which are not the suite's."""
 _KEPT: Final = ("ALIQUOT_SIMGPU_HOST_BYTES", "ALIQUOT_SIMGPU_THREADS", "ALIQUOT_SIMGPU_ISA")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inside:
+    """How the slice is made in which a suite runs."""
+
+    options: tuple[str, ...] = ()
+    """For `aliquot run`, besides its memory: `--compute 30%`."""
+    neighbour: bool = False
+    """Whether another slice keeps the card busy meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,26 +42,39 @@ class Surroundings:
     environment: Mapping[str, str]
     folder: Path
     """An empty working folder."""
+    use: Path
+    """Where `aliquot run` writes what a process used of its slice, once it has ended."""
 
 
 @contextmanager
-def surroundings(suite: Suite, *, inside_slice: bool) -> Iterator[Surroundings]:
-    """A fresh simulated machine, gone afterwards. Raises `NotInstalledError` without native parts."""
+def surroundings(suite: Suite, inside: Inside | None = None) -> Iterator[Surroundings]:
+    """A fresh simulated machine, gone afterwards; inside of a slice of it, if that is said.
+
+    Raises `NotInstalledError` without native parts, `SuiteError` where the busy neighbour does not work.
+    """
     memory = Path("/dev/shm")
-    home = Path(tempfile.mkdtemp(prefix="aliquot-conformance-", dir=memory if memory.is_dir() else None))
-    folder = Path(tempfile.mkdtemp(prefix="aliquot-conformance-"))
-    try:
+    with ExitStack() as stack:
+        home = stack.enter_context(_folder(memory if memory.is_dir() else None))
+        folder, apart = stack.enter_context(_folder()), stack.enter_context(_folder())
+        environment = _environment(suite, home, folder, inside=inside is not None)
+        if inside is not None and inside.neighbour:
+            stack.enter_context(busy_neighbour(environment, apart))
+        use = apart / "use.json"
         yield Surroundings(
-            command=_command(suite, inside_slice=inside_slice),
-            environment=_environment(suite, home, folder, inside_slice=inside_slice),
-            folder=folder,
+            command=_command(suite, inside, use), environment=environment, folder=folder, use=use
         )
+
+
+@contextmanager
+def _folder(above: Path | None = None) -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="aliquot-conformance-", dir=above))
+    try:
+        yield folder
     finally:
-        shutil.rmtree(home, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _environment(suite: Suite, home: Path, folder: Path, *, inside_slice: bool) -> dict[str, str]:
+def _environment(suite: Suite, home: Path, folder: Path, *, inside: bool) -> dict[str, str]:
     base = {
         name: value for name, value in os.environ.items() if name in _KEPT or not name.startswith(_DROPPED)
     }
@@ -62,27 +86,20 @@ def _environment(suite: Suite, home: Path, folder: Path, *, inside_slice: bool) 
         # A process that is killed cannot remove what it had made: NVRTC's precompiled headers, for one.
         "TMPDIR": str(folder),
     }
-    if inside_slice:
+    if inside:
         return base  # `aliquot run` arranges the rest
     return simulation.environment(base, driver=native.path("simgpu/libcuda.so.1"))
 
 
-def _command(suite: Suite, *, inside_slice: bool) -> tuple[str, ...]:
+def _command(suite: Suite, inside: Inside | None, use: Path) -> tuple[str, ...]:
     """The same pytest inside and outside, so that nothing but the slice differs."""
-    aliquot = (
-        sys.executable,
-        "-m",
-        "aliquot",
-        "run",
-        "--simulate",
-        "--quiet",
-        "--vram",
-        suite.slice_vram,
-        "--",
-    )
+    limited: tuple[str, ...] = ()
+    if inside is not None:
+        limited = (sys.executable, "-m", "aliquot", "run", "--simulate", "--quiet", "--json", str(use))
+        limited += ("--vram", suite.slice_vram, *inside.options, "--")
     plugins = [part for plugin in ("conformance_recorder", *suite.plugins) for part in ("-p", plugin)]
     return (
-        *(aliquot if inside_slice else ()),
+        *limited,
         *(sys.executable, "-m", "pytest", "-q", "--import-mode=importlib", "-p", "no:cacheprovider"),
         *("-c", str(_INSIDE / "pytest.ini"), "--rootdir", str(suite.root), "--confcutdir", str(suite.root)),
         *plugins,

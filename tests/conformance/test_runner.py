@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -250,7 +251,7 @@ def test_module_has_a_time_limit(tmp_path, out):
     text = "import time\n" + "".join(f"def test_{i}(): time.sleep(1)\n" for i in range(30))
     suite = suite_of(tmp_path, {"test_slow": text})
     limited = replace(suite, module_limit_s=4.0)
-    with surroundings(limited, inside_slice=False) as around:
+    with surroundings(limited) as around:
         done = ModuleRun(limited, limited.modules[0], out / "slow").complete(around)
     assert len(done.results) == 30
     assert any("stopped" in each.message for each in done.results.values())
@@ -268,6 +269,7 @@ def test_long():
 COMMAND = """
 import sys
 from pathlib import Path
+from typing import Any
 from conformance import command, suites
 from conformance.suite import Module, load
 folder = Path(sys.argv[1])
@@ -315,3 +317,63 @@ def test_cards_of_ones_own(tmp_path, out, monkeypatch):
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     assert command.main(["numba-cuda", "--out", str(out)]) == 1
     assert command.main(["numba-cuda", "--out", str(out), "--cards", "a100:2"]) == 0
+
+
+NOTICES = """
+import os
+def test_alike(): pass
+def test_fails_alike(): assert os.getpid() < 0, os.getpid()
+def test_notices(): assert "ALIQUOT_SLICE" not in os.environ, "I am in a slice"
+"""
+
+
+def compare(
+    suite: Suite, out: Path, monkeypatch: pytest.MonkeyPatch, *options: str
+) -> tuple[int, dict[str, Any]]:
+    """The status of a comparison, and what it wrote."""
+    monkeypatch.setattr(suites, "suite", lambda _: suite)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    file = out / "compared.json"
+    status = command.main(["numba-cuda", "--compare", "--out", str(out), "--json", str(file), *options])
+    return status, json.loads(file.read_text())
+
+
+def test_comparison_finds_what_notices_a_slice(tmp_path, out, monkeypatch, capsys):
+    suite = suite_of(tmp_path, {"test_notices": NOTICES})
+    status, told = compare(suite, out, monkeypatch, "--slice-options=--compute 30%")
+    assert status == 1
+    assert (told["compared"], told["alike"], told["slice_options"]) == (3, 2, ["--compute", "30%"])
+    (difference,) = told["differences"]
+    assert difference["test"] == "test_notices.py::test_notices"
+    assert difference["outside"] == "passed"
+    assert "I am in a slice" in difference["inside"]
+    assert "2 of 3 tests end inside a slice as outside (--compute 30%)" in capsys.readouterr().out
+
+
+def test_comparison_is_resumed(tmp_path, out, monkeypatch):
+    suite = suite_of(tmp_path, {"test_notices": NOTICES.replace("not in", "is not")})
+    assert compare(suite, out, monkeypatch)[0] == 0
+    files = {file: file.read_bytes() for file in out.rglob("*.jsonl")}
+    assert len(files) == 2
+    status, told = compare(suite, out, monkeypatch)
+    assert (status, told["use"]["processes"]) == (0, 1)
+    assert {file: file.read_bytes() for file in out.rglob("*.jsonl")} == files
+
+
+def test_work_beside_a_neighbour_is_done_in_turns(tmp_path, out, monkeypatch):
+    text = FAULTY.partition("def test_fault")[0].replace("trap;", "ret;")
+    text += "def test_launches():\n    kernel = launch()\n    for _ in range(1000):\n"
+    text += '        call("cuLaunchKernel", kernel, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0)\n'
+    text += '        call("cuCtxSynchronize")\n'
+    status, told = compare(suite_of(tmp_path, {"test_work": text}), out, monkeypatch, "--neighbour")
+    assert status == 0
+    assert told["use"]["launches"] == 1000
+    assert told["use"]["waited_ns"] > 20_000_000, "nobody else had the card"
+
+
+@pytest.mark.parametrize(
+    "options", [["--neighbour"], ["--slice-options=--hard"], ["--compare", "--inside-slice"]]
+)
+def test_options_of_a_slice_want_one(options):
+    with pytest.raises(SystemExit):
+        command.main(["numba-cuda", *options])
