@@ -19,7 +19,7 @@ Signatures:
                  nvml=None, name="", home=None, tenant_uid=None, allow_unlisted=False, fixed=False)
     Slice.create_on(limits, *, ...)            # several devices; the rest as for create
     Slice.open(path)      Slice.all(home=None)
-    made.path   made.name   made.limits()   made.qos()   made.usage()   made.arbiter()
+    made.path   made.name   made.limits()   made.qos()   made.usage()   made.arbiter()   made.standing()
     made.tenant_uid   made.fixed
     made.remove()
     made.set_vram_limit(vram_bytes, *, index=0)   made.set_compute(request, limit=UNSTATED, *, index=0)
@@ -36,12 +36,14 @@ Errors are `aliquot.errors.InvalidValueError` and those of `aliquot.limits.error
 from aliquot.limits.errors import SliceAccessError, SliceDamagedError, SliceExistsError, SliceNotFoundError
 from aliquot.limits.homes import default_home, homes, people_homes
 from aliquot.limits.slices import Slice
+from aliquot.limits.standing import Member, Standing
 from aliquot.limits.usage import Arbiter, DeviceLimit, DeviceUsage, ProcessUsage, SliceUsage, Work
 
 __all__ = [
     "Arbiter",
     "DeviceLimit",
     "DeviceUsage",
+    "Member",
     "ProcessUsage",
     "Slice",
     "SliceAccessError",
@@ -49,6 +51,7 @@ __all__ = [
     "SliceExistsError",
     "SliceNotFoundError",
     "SliceUsage",
+    "Standing",
     "Work",
     "default_home",
     "homes",

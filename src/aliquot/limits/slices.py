@@ -22,10 +22,11 @@ from pathlib import Path
 
 from aliquot.catalog import default_qos_level
 from aliquot.errors import InvalidValueError
-from aliquot.limits import accounts, records
+from aliquot.limits import accounts, records, standing
 from aliquot.limits.errors import SliceAccessError, SliceDamagedError, SliceExistsError, SliceNotFoundError
 from aliquot.limits.homes import check_home, default_home, give_passage, make_home
 from aliquot.limits.layout import load
+from aliquot.limits.standing import Standing
 from aliquot.limits.usage import Arbiter, DeviceLimit, SliceUsage
 from aliquot.model import UNSTATED, WHOLE_CARD, Ppm, QosLevel
 
@@ -229,6 +230,33 @@ class Slice:
         account = self._read(_ACCOUNT_FILE, load().structures["Account"].size)
         grant = self._read_grant()
         return accounts.read_usage(account, grant, self.limits(), now_ns=time.monotonic_ns())
+
+    def standing(self) -> Standing:
+        """Its terms, and who says to be on it: for who compares that with the cards' own figures.
+
+        An account that its tenants have damaged names nobody. Raises `SliceNotFoundError`,
+        `SliceAccessError`, and `SliceDamagedError` where what its owner wrote cannot be read.
+        """
+        content = self._read_limits()
+        limits = records.read_limits(content)
+        grant = self._read_grant()
+        try:
+            file = (self.path / _ACCOUNT_FILE).lstat()
+            account = self._read(_ACCOUNT_FILE, load().structures["Account"].size)
+        except SliceDamagedError:
+            account = b""
+        except FileNotFoundError as error:
+            raise SliceNotFoundError(f"there is no slice at {self.path}") from error
+        return Standing(
+            account=(file.st_dev, file.st_ino),
+            tenant_uid=file.st_uid,
+            limits=limits,
+            generation=records.read_generation(content),
+            preempts=records.read_qos(content).preempts,
+            held_ns=standing.read_held_ns(grant, len(limits)),
+            arbiter=accounts.read_arbiter(grant, now_ns=time.monotonic_ns()),
+            members=standing.read_members(account, len(limits)),
+        )
 
     def remove(self) -> None:
         """Removes it. Programs that still run on it keep its last limits; new ones cannot join."""
