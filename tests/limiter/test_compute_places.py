@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,12 +15,14 @@ from .sharing import (
     Program,
     arbiter_of,
     intervals,
+    lent,
     make_slice,
     shares,
     working_machine,
 )
 
 SECONDS = "3"
+TOLERANCE = 0.1  # whoever is counted twice is off by more, and others use the machine
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ def test_each_card_of_a_process_is_shared_on_its_own(
     workers = [Worker(card) for card in (0, 1)]; say('ready')
     def work(worker):
         check(cu.cuCtxSetCurrent(worker.card.context))
-        worker.nap_for(float(sys.argv[1]), 1_000_000)
+        worker.nap_for(float(sys.argv[1]), 2_000_000)
     threads = [threading.Thread(target=work, args=(each,)) for each in workers]
     for each in threads: each.start()
     for each in threads: each.join()
@@ -49,14 +52,14 @@ def test_each_card_of_a_process_is_shared_on_its_own(
     with (
         arbiter_of(both, *neighbours),
         Program(both, text, SECONDS) as program,
-        Program(neighbours[0], DEEP, SECONDS, str(MS)) as first,
-        Program(neighbours[1], DEEP, SECONDS, str(MS)) as second,
+        Program(neighbours[0], DEEP, SECONDS, str(2 * MS)) as first,
+        Program(neighbours[1], DEEP, SECONDS, str(2 * MS)) as second,
     ):
         for each in (program, first, second):
             each.end()
         for card, part in ((0, 0.3), (1, 0.7)):
             got = shares(intervals(machine, native_dir, card))
-            assert got[program.process.pid] == pytest.approx(part, abs=0.07), (card, got)
+            assert got[program.process.pid] == pytest.approx(part, abs=TOLERANCE), (card, got)
     devices = both.slice.usage().devices
     assert [each.held_back_ns > 0 for each in devices] == [True, True]
 
@@ -80,7 +83,7 @@ def test_a_slice_gets_no_more_by_several_contexts(
             for _ in range(4):
                 check(cu.cuLaunchKernel(nap, 1, 1, 1, 1, 1, 1, 0, stream, w.arguments(1_000_000), 0))
             check(cu.cuStreamSynchronize(stream)); done[number] += 4
-    begun = threading.Barrier(3)
+    begun = threading.Barrier(3, lambda: say('ready'))
     threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
     for each in threads: each.start()
     for each in threads: each.join()
@@ -89,13 +92,16 @@ def test_a_slice_gets_no_more_by_several_contexts(
     with (
         arbiter_of(one, two),
         Program(one, text, SECONDS) as several,
-        Program(two, DEEP, SECONDS, str(MS)) as single,
+        Program(two, DEEP, SECONDS, str(2 * MS)) as single,
     ):
+        single.wait_for("ready")
+        several.wait_for("ready")
+        assert lent([one, two], 2.0) == pytest.approx([0.5, 0.5], abs=0.06)
         several.end()
         single.end()
         got = shares(intervals(machine, native_dir))
         done = list(map(int, several.lines[-1][1].split()))
-    assert got[several.process.pid] == pytest.approx(0.5, abs=0.07)
+    assert got[several.process.pid] < 0.7  # three to one would be 0.75
     assert min(done) >= max(done) / 2 >= 50, done
 
 
@@ -108,21 +114,25 @@ def test_the_processes_of_a_slice_share_its_part(
     children = []
     while len(children) < 2 and 0 not in children: children.append(os.fork())
     if 0 in children:
-        Worker().nap_for(float(sys.argv[1]), 1_000_000)
+        Worker().nap_for(float(sys.argv[1]), 2_000_000)
         os._exit(0)
     say('forked'); assert all(os.waitpid(child, 0)[1] == 0 for child in children)
     """
     with (
         arbiter_of(one, two),
         Program(one, forked, SECONDS) as parent,
-        Program(one, DEEP, SECONDS, str(MS)) as third,
-        Program(two, DEEP, SECONDS, str(MS)) as single,
+        Program(one, DEEP, SECONDS, str(2 * MS)) as third,
+        Program(two, DEEP, SECONDS, str(2 * MS)) as single,
     ):
+        for each in (parent, third, single):
+            each.wait_for("ready" if each is not parent else "forked")
+        time.sleep(0.5)
+        assert lent([one, two], 2.0) == pytest.approx([0.5, 0.5], abs=0.06)
         for each in (parent, third, single):
             each.end()
         got = shares(intervals(machine, native_dir))
     theirs = got.pop(single.process.pid)
-    assert theirs == pytest.approx(0.5, abs=0.07), got
+    assert theirs > 0.3, got  # three to one would be 0.25
     assert len(got) == 3
     assert min(got.values()) > 0.05, got
 
@@ -153,7 +163,7 @@ def test_a_child_forked_after_init_neither_works_nor_disturbs(
     assert os.waitpid(child, 0)[1] == 0
     stop.set(); worker.join(); say('done')
     """
-    with arbiter_of(one, two), Program(two, DEEP, "60", str(MS)) as neighbour:
+    with arbiter_of(one, two), Program(two, DEEP, "60", str(2 * MS)) as neighbour:
         neighbour.wait_for("ready")
         with Program(one, text) as program:
             program.wait_for("done")
@@ -172,11 +182,11 @@ def test_under_mps_slices_still_have_their_shares(
     one, two = (make_slice(machine, native_dir, slice_home, compute=part) for part in (300_000, 700_000))
     with (
         arbiter_of(one, two),
-        Program(one, DEEP, SECONDS, str(MS)) as a,
-        Program(two, DEEP, SECONDS, str(MS)) as b,
+        Program(one, DEEP, SECONDS, str(2 * MS)) as a,
+        Program(two, DEEP, SECONDS, str(2 * MS)) as b,
     ):
         a.end()
         b.end()
         recorded = intervals(machine, native_dir)
     assert any(each["overlaps"] for each in recorded), "the card did not overlap anything"
-    assert shares(recorded)[a.process.pid] == pytest.approx(0.3, abs=0.07)
+    assert shares(recorded)[a.process.pid] == pytest.approx(0.3, abs=TOLERANCE)
