@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <dlfcn.h>
+#include <iterator>
 
 #include "aliquot/cuda_abi.h"
 #include "native/api/exported_symbols.hpp"
@@ -21,6 +22,8 @@ std::atomic<bool> initialised{false};
 std::atomic<std::uint64_t> next_address{kFirstAddress};
 std::atomic<std::uint64_t> next_handle{0x1000};
 thread_local CUcontext current = nullptr;
+thread_local CUcontext below[8]; // what was current before each push
+thread_local unsigned pushed = 0;
 std::atomic<int> primary_uses[kDevices];
 
 struct Context {
@@ -37,6 +40,11 @@ CUdevice device_of(CUcontext context) noexcept {
 bool is_device(CUdevice device) noexcept {
   return device >= 0 && device < kDevices;
 }
+
+// A stream is the context that it was made in.
+struct Stream {
+  CUcontext context;
+};
 
 CUresult with_context() noexcept {
   if (!initialised.load(std::memory_order_relaxed))
@@ -167,6 +175,23 @@ ALIQUOT_EXPORT CUresult cuCtxSetCurrent(CUcontext context) {
   return CUDA_SUCCESS;
 }
 
+ALIQUOT_EXPORT CUresult cuCtxPushCurrent_v2(CUcontext context) {
+  if (context == nullptr || pushed == std::size(below))
+    return CUDA_ERROR_INVALID_CONTEXT;
+  below[pushed++] = current;
+  current = context;
+  return CUDA_SUCCESS;
+}
+
+ALIQUOT_EXPORT CUresult cuCtxPopCurrent_v2(CUcontext* context) {
+  if (pushed == 0)
+    return CUDA_ERROR_INVALID_CONTEXT;
+  if (context != nullptr)
+    *context = current;
+  current = below[--pushed];
+  return CUDA_SUCCESS;
+}
+
 ALIQUOT_EXPORT CUresult cuCtxGetCurrent(CUcontext* context) {
   *context = current;
   return CUDA_SUCCESS;
@@ -265,6 +290,28 @@ ALIQUOT_EXPORT CUresult cuMemcpy2D_v2(const CUDA_MEMCPY2D*) {
 
 ALIQUOT_EXPORT CUresult cuLaunchKernel(CUfunction, unsigned int, unsigned int, unsigned int, unsigned int,
                                        unsigned int, unsigned int, unsigned int, CUstream, void**, void**) {
+  return CUDA_SUCCESS;
+}
+
+// Streams are never destroyed, so that they stay readable.
+ALIQUOT_EXPORT CUresult cuStreamCreate(CUstream* stream, unsigned int) {
+  if (const CUresult ready = with_context(); ready != CUDA_SUCCESS)
+    return ready;
+  auto* made = static_cast<Stream*>(std::malloc(sizeof(Stream)));
+  if (made == nullptr)
+    return CUDA_ERROR_OUT_OF_MEMORY;
+  made->context = current;
+  *stream = reinterpret_cast<CUstream>(made);
+  return CUDA_SUCCESS;
+}
+
+ALIQUOT_EXPORT CUresult cuStreamGetCtx(CUstream stream, CUcontext* context) {
+  *context = stream != nullptr ? reinterpret_cast<Stream*>(stream)->context : current;
+  return CUDA_SUCCESS;
+}
+
+ALIQUOT_EXPORT CUresult cuLaunchCooperativeKernelMultiDevice(CUDA_LAUNCH_PARAMS*, unsigned int,
+                                                             unsigned int) {
   return CUDA_SUCCESS;
 }
 
