@@ -109,6 +109,8 @@ def _mig(entry: dict[str, Any]) -> MigLayout:
             memory_slices=profile["memory_slices"],
             instances=profile["instances"],
             placements=tuple(profile["placements"]),
+            sm_count=profile["sm_count"],
+            memory_mib=profile["memory_mib"],
         )
         for profile in entry["profiles"]
     )

@@ -92,6 +92,10 @@ class MigProfile:
     """How many of it fit on an empty card."""
     placements: tuple[int, ...]
     """Memory slices at which one may start."""
+    sm_count: int
+    """Multiprocessors that one has."""
+    memory_mib: int
+    """Memory that one has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

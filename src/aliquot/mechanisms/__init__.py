@@ -8,15 +8,8 @@ measured.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
-
-class Isolation(StrEnum):
-    """What keeps the tenants of a card apart."""
-
-    NONE = "none"
-    SOFTWARE = "software"
-    HARDWARE = "hardware"
+from aliquot.model import Isolation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,8 @@ WHOLE_CARD: Final = Ppm(1_000_000)
 UNSTATED: Final = Ppm(0)
 """No part was asked for; as a ceiling, there is none."""
 
+MIB: Final = 1 << 20
+
 MAXIMUM_BYTES: Final = 2**63 - 1
 """The largest size that fits the driver's signed 64-bit fields."""
 
@@ -50,6 +52,11 @@ def parse_bytes(text: str) -> Bytes:
     if size > MAXIMUM_BYTES:
         raise _not_a_size(text, "it is more than 8 EiB")
     return Bytes(int(size))
+
+
+def parse_mib(text: str) -> int:
+    """Reads a size in MiB, e.g. `24GB` or `512Mi`, rounded up to a whole one. Raises `InvalidValueError`."""
+    return -(-parse_bytes(text) // MIB)
 
 
 def format_bytes(size: int) -> str:
