@@ -344,3 +344,42 @@ def test_use_peak_launches_and_copies_are_recorded(limited: Limited) -> None:
         30,
     )
     assert (work.allocations, work.refused_allocations) == (2, 1)
+
+
+def test_more_kinds_of_allocations_than_are_numbered(limited: Limited) -> None:
+    """Records are small as long as few sizes and contexts are in use; beyond that they are as exact.
+
+    Half of what is held here was recorded before there were too many kinds, and half after that.
+    """
+    limited.run(
+        """
+        cuda = Cuda().start()
+        primary, other = ctypes.c_void_p(), ctypes.c_void_p()
+        cuda.check("cuCtxGetCurrent", ctypes.byref(primary))
+        early = [cuda.allocate(2 * MIB) for _ in range(8)]
+        contexts = []
+        for _ in range(9):
+            context = ctypes.c_void_p()
+            cuda.check("cuCtxCreate_v2", ctypes.byref(context), ctypes.c_uint(0), ctypes.c_int(0))
+            contexts.append(context)
+            for units in range(1, 2049):
+                cuda.free(cuda.allocate(units * 512))
+        assert cuda.used() == 16 * MIB
+        late = [cuda.allocate(size) for size in (4 * MIB, 6 * MIB, 4 * MIB, 1)]
+        assert cuda.used() == 32 * MIB
+        assert cuda.try_allocate(34 * MIB)[0] == OUT_OF_MEMORY
+        cuda.free(late[0])
+        cuda.free(late[3])
+        for address in early[:4]:
+            cuda.free(address)
+        assert cuda.used() == 18 * MIB
+        assert cuda.call("cuMemFree_v2", 512) == INVALID_VALUE
+        assert cuda.used() == 18 * MIB
+        cuda.check("cuCtxSetCurrent", primary)
+        cuda.check("cuCtxDestroy_v2", contexts[-1])
+        assert cuda.used() == 8 * MIB
+        for address in early[4:]:
+            cuda.free(address)
+        assert cuda.used() == 0
+        """
+    )

@@ -18,15 +18,6 @@ common::SpinLock* attaching() noexcept {
   return &lock;
 }
 
-// The device of a context never changes, so each thread remembers the one that it asked for last.
-struct RememberedPlace {
-  CUcontext context;
-  unsigned device;
-  std::uint32_t epoch;
-};
-constinit thread_local RememberedPlace remembered
-    [[gnu::tls_model("initial-exec")]] = {nullptr, kNoDevice, 0};
-
 // A forked child is another process: it has none of its parent's memory on the device, and no slot.
 void forget_parent() noexcept {
   detail::limiter.store(nullptr, std::memory_order_relaxed);
@@ -82,7 +73,8 @@ unsigned find_device(const SliceRegion& region, CUdevice ordinal) noexcept {
 
 namespace detail {
 std::atomic<Limiter*> limiter{nullptr};
-}
+constinit thread_local RememberedPlace remembered [[gnu::tls_model("initial-exec")]];
+} // namespace detail
 
 constinit thread_local bool InsideDriver::inside_ [[gnu::tls_model("initial-exec")]] = false;
 
@@ -127,19 +119,14 @@ unsigned Limiter::device_of(CUdevice ordinal) const noexcept {
   return known == 0 ? kNoDevice : known - 1;
 }
 
-bool Limiter::current_place(Place& place) noexcept {
-  CUcontext context = nullptr;
-  if (driver().cuCtxGetCurrent(&context) != CUDA_SUCCESS || context == nullptr)
-    return false;
+bool Limiter::meet_context(CUcontext context, Place& place) noexcept {
   const std::uint32_t epoch = context_epoch_.load(std::memory_order_relaxed);
-  if (remembered.context != context || remembered.epoch != epoch) {
-    CUdevice ordinal = -1;
-    if (driver().cuCtxGetDevice(&ordinal) != CUDA_SUCCESS)
-      return false;
-    remembered = {context, device_of(ordinal), epoch};
-    overhead.met_context(remembered.device);
-  }
-  place = {context, remembered.device};
+  CUdevice ordinal = -1;
+  if (driver().cuCtxGetDevice(&ordinal) != CUDA_SUCCESS)
+    return false;
+  place = {context, device_of(ordinal)};
+  detail::remembered = {place, epoch};
+  overhead.met_context(place.device);
   return true;
 }
 
@@ -200,15 +187,6 @@ void Limiter::refund_context(CUcontext context) noexcept {
     if (rounded[device] != 0)
       overhead.keep_until_free(device, rounded[device]);
   }
-}
-
-VramUse Limiter::use(unsigned device) noexcept {
-  settle_books();
-  if (overhead.has_grown())
-    overhead.catch_up();
-  if (overhead.has_shrunk())
-    overhead.shrink();
-  return ledger_.use(device);
 }
 
 CUresult Limiter::refuse(unsigned device, std::uint64_t bytes) noexcept {

@@ -6,6 +6,7 @@
 
 #include "aliquot/cuda_abi.h"
 #include "native/limiter/cuda/allocation_table.hpp"
+#include "native/limiter/cuda/driver.hpp"
 #include "native/limiter/cuda/graph_book.hpp"
 #include "native/limiter/cuda/overhead.hpp"
 #include "native/limiter/cuda/pool_book.hpp"
@@ -24,6 +25,17 @@ struct Place {
   CUcontext context = nullptr;
   unsigned device = kNoDevice; // the slice's number of it
 };
+
+namespace detail {
+
+// The device of a context never changes, so each thread remembers the one that it asked for last.
+struct RememberedPlace {
+  Place place;
+  std::uint32_t epoch = 0;
+};
+extern constinit thread_local RememberedPlace remembered [[gnu::tls_model("initial-exec")]];
+
+} // namespace detail
 
 class Limiter {
  public:
@@ -57,7 +69,14 @@ class Limiter {
     const bool pooled = pools.settle_all();
     return graphs.settle_all() || pooled;
   }
-  VramUse use(unsigned device) noexcept;
+  VramUse use(unsigned device) noexcept {
+    settle_books();
+    if (overhead.has_grown())
+      overhead.catch_up();
+    if (overhead.has_shrunk())
+      overhead.shrink();
+    return ledger_.use(device);
+  }
   // Counts and logs an allocation over the limit, and returns what the program is told.
   CUresult refuse(unsigned device, std::uint64_t bytes) noexcept;
 
@@ -75,6 +94,7 @@ class Limiter {
   Overhead overhead{*this};
 
  private:
+  bool meet_context(CUcontext context, Place& place) noexcept;
   bool reserve_what_came_back(unsigned device, std::uint64_t bytes) noexcept;
   static constexpr int kMaxOrdinals = 64;
 
@@ -84,6 +104,17 @@ class Limiter {
   std::atomic<std::uint8_t> device_of_[kMaxOrdinals] = {}; // the slice's number plus 1; 0: not in the slice
   std::atomic<int> ordinal_of_[layout::kMaxDevices] = {};  // the other way round, plus 1
 };
+
+inline bool Limiter::current_place(Place& place) noexcept {
+  CUcontext context = nullptr;
+  if (driver().cuCtxGetCurrent(&context) != CUDA_SUCCESS || context == nullptr)
+    return false;
+  const detail::RememberedPlace& known = detail::remembered;
+  if (known.place.context != context || known.epoch != context_epoch_.load(std::memory_order_relaxed))
+    return meet_context(context, place);
+  place = known.place;
+  return true;
+}
 
 namespace detail {
 extern std::atomic<Limiter*> limiter;

@@ -1,11 +1,16 @@
 // The shared memory of a slice, mapped and checked. See src/aliquot/limits/layout.toml for what it holds.
 #pragma once
 
+#include <algorithm>
+#include <atomic>
 #include <cstdint>
 
 #include "aliquot/slice_layout.hpp"
 
 namespace aliquot::limiter {
+
+// The most that any count of bytes in the region can mean; what is larger was scribbled.
+inline constexpr std::uint64_t kMaxBytes = (std::uint64_t{1} << 48u) - 1;
 
 class SliceRegion {
  public:
@@ -25,7 +30,9 @@ class SliceRegion {
   const char* folder() const noexcept { return folder_; }
 
   // Bounded, whatever the file says by now.
-  unsigned device_count() const noexcept;
+  unsigned device_count() const noexcept {
+    return std::min<unsigned>(limits_->device_count, layout::kMaxDevices);
+  }
   std::uint64_t vram_limit(unsigned device) const noexcept;
   bool allows_unlisted() const noexcept;
   // Null where the slice names none.
@@ -41,11 +48,14 @@ class SliceRegion {
   char nvml_path_[layout::kPathBytes] = {};
 };
 
+inline std::uint64_t SliceRegion::vram_limit(unsigned device) const noexcept {
+  if (device >= layout::kMaxDevices)
+    return 0;
+  return std::min(limits_->devices[device].vram_bytes.load(std::memory_order_acquire), kMaxBytes);
+}
+
 // The folder of this process' slice: the one that an administrator mounts at /run/aliquot/slice, else the one
 // that ALIQUOT_SLICE names. Null where there is neither.
 const char* slice_folder() noexcept;
-
-// The most that any count of bytes in the region can mean; what is larger was scribbled.
-inline constexpr std::uint64_t kMaxBytes = (std::uint64_t{1} << 48u) - 1;
 
 } // namespace aliquot::limiter

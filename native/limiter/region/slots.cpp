@@ -1,6 +1,5 @@
 #include "native/limiter/region/slots.hpp"
 
-#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <ctime>
@@ -89,11 +88,6 @@ void free_own_past(layout::Account& account, std::uint64_t self) noexcept {
 }
 
 } // namespace
-
-std::uint32_t slots_used(const layout::Account& account) noexcept {
-  const std::uint64_t used = account.slots_used.load(std::memory_order_seq_cst);
-  return static_cast<std::uint32_t>(std::min<std::uint64_t>(used, layout::kMaxProcesses));
-}
 
 unsigned free_slots_of_dead(layout::Account& account, std::uint64_t mine) noexcept {
   const std::uint32_t here = OwnerWord::unpack(mine).pid_namespace;

@@ -1,6 +1,8 @@
 // Taking a slot of the account, and taking it away from the dead.
 #pragma once
 
+#include <algorithm>
+#include <atomic>
 #include <cstdint>
 
 #include "native/limiter/region/slice_region.hpp"
@@ -19,7 +21,10 @@ ClaimedSlot claim_slot(layout::Account& account) noexcept;
 unsigned free_slots_of_dead(layout::Account& account, std::uint64_t mine) noexcept;
 
 // No slot from here on was ever taken.
-std::uint32_t slots_used(const layout::Account& account) noexcept;
+inline std::uint32_t slots_used(const layout::Account& account) noexcept {
+  const std::uint64_t used = account.slots_used.load(std::memory_order_seq_cst);
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>(used, layout::kMaxProcesses));
+}
 
 // True while a slot with this owner word counts.
 constexpr bool counts(std::uint64_t owner_word) noexcept {
