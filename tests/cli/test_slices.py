@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,7 @@ from aliquot.limits import Slice
 from aliquot.model import percent
 
 GIB = 2**30
+PROGRAMS = Path(__file__).parents[1] / "limiter" / "programs"
 PROBE = str(Path(__file__).with_name("probe.py"))
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -156,3 +161,46 @@ def test_names_complete(aliquot: Run, made: Slice, simgpu_env: Mapping[str, str]
     }
     done = aliquot(env={**simgpu_env, **asked})
     assert made.name in done.stdout.split()
+
+
+WORKS = """
+import os
+from work_calls import *
+w = Worker(); say(os.getpid()); w.nap_for(60, 1_000_000)
+"""
+
+
+@contextmanager
+def at_work(env: Mapping[str, str]) -> Iterator[int]:
+    """A program on half of the card that works for as long as this lasts; its pid."""
+    command = [sys.executable, "-m", "aliquot", "run", "--simulate", "--quiet", "--vram", "2Gi"]
+    command += ["--compute", "50%", "--", sys.executable, "-c", WORKS]
+    with subprocess.Popen(command, env=dict(env), stdout=subprocess.PIPE, text=True) as runner:
+        assert runner.stdout
+        pid = int(runner.stdout.readline())
+        yield pid
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_it_is_seen_why_a_program_is_slow(aliquot: Run, simgpu_env: Mapping[str, str]) -> None:
+    """Two that want the whole card: each has waited for about half of the time, and the figures say so."""
+    env = {**simgpu_env, "PYTHONPATH": str(PROGRAMS)}
+    del env["LD_LIBRARY_PATH"]
+    with at_work(env) as one, at_work(env) as other:
+        time.sleep(1.5)
+        listed = json.loads(aliquot("slices", "--json").stdout)["slices"]
+        table = aliquot("slices").stdout.splitlines()
+    mine = {
+        pid: each for each in listed for pid in (one, other) if pid in [p["pid"] for p in each["processes"]]
+    }
+    assert set(mine) == {one, other}
+    (column,) = [line for line in table if "throttled" in line]
+    for found in mine.values():
+        (device,) = found["devices"]
+        assert device["share_ppm"] == 500_000
+        assert device["waited_ns"] > 200_000_000
+        assert device["held_back_ns"] > 200_000_000
+        assert found["processes"][0]["held_back_ns"] == [device["held_back_ns"]]
+        assert 15 <= device["waited_percent"] <= 85
+        (row,) = [line for line in table if line.startswith(found["name"])]
+        assert row[column.index("throttled") :].split()[0] != "0"

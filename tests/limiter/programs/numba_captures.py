@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from cuda.bindings import driver
+from cuda.bindings import driver  # pyright: ignore[reportAttributeAccessIssue]
 from numba import cuda
 
 cu: Any = driver
+jit = cast("Any", cuda.jit)
 ROUNDS = int(sys.argv[1])
 GLOBAL = cu.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_GLOBAL
 
 
-@cuda.jit("void(int64[:])")
+@jit("void(int64[:])")
 def add(x: Any) -> None:
     cuda.atomic.add(x, cuda.threadIdx.x, 1)
 
