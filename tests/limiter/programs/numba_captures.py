@@ -8,15 +8,15 @@ from typing import Any, cast
 
 import numpy as np
 from cuda.bindings import driver  # pyright: ignore[reportAttributeAccessIssue]
-from numba import cuda
+from numba import cuda as numba_cuda
 
 cu: Any = driver
-jit = cast("Any", cuda.jit)
+cuda = cast("Any", numba_cuda)
 ROUNDS = int(sys.argv[1])
 GLOBAL = cu.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_GLOBAL
 
 
-@jit("void(int64[:])")
+@cuda.jit("void(int64[:])")
 def add(x: Any) -> None:
     cuda.atomic.add(x, cuda.threadIdx.x, 1)
 
