@@ -14,7 +14,7 @@ from typing import Final
 from aliquot import native
 from aliquot.errors import NotInstalledError
 from aliquot.model import Bytes, Device, DeviceKind
-from aliquot.vendors import nvml
+from aliquot.vendors import nvml, simgpu
 
 _PCI_VENDOR: Final = 0x10DE
 _PCI_CLASS_DISPLAY: Final = (
@@ -65,6 +65,25 @@ def simulated_driver() -> tuple[Path, Path]:
     return native.path("simgpu/libcuda.so.1"), native.path(f"simgpu/{_NVML}")
 
 
+def nvml_library(kind: DeviceKind) -> str:
+    """The NVML of real cards, by name for the loader, or of simulated ones. Raises `NotInstalledError`."""
+    return _NVML if kind is DeviceKind.REAL else str(simulated_driver()[1])
+
+
+def driver_files(
+    kind: DeviceKind, *, devices: Path = Path("/proc/devices")
+) -> tuple[frozenset[int], frozenset[tuple[int, int]]]:
+    """What whoever is on a card has open: majors of character devices, and files by device and inode.
+
+    Of real cards the kernel's list of drivers tells the majors (proc(5), /proc/devices), whatever the device
+    files are called; of simulated ones it is the machine's shared file. Raises `SimulationError`.
+    """
+    if kind is DeviceKind.REAL:
+        return _majors(devices), frozenset()
+    found = [each.stat() for each in Path(simgpu.machine().home).glob(simgpu.REGIONS)]
+    return frozenset(), frozenset((each.st_dev, each.st_ino) for each in found)
+
+
 def has_simulation() -> bool:
     """Whether the simulated GPU is installed."""
     try:
@@ -72,6 +91,19 @@ def has_simulation() -> bool:
     except NotInstalledError:
         return False
     return True
+
+
+def _majors(devices: Path) -> frozenset[int]:
+    """NVIDIA's own, and that of the Windows subsystem's device, which is one of the miscellaneous ones."""
+    try:
+        lines = devices.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    fields = (line.split() for line in lines)
+    wanted = ("nvidia", "misc") if Path("/dev/dxg").exists() else ("nvidia",)
+    return frozenset(
+        int(each[0]) for each in fields if len(each) == 2 and each[0].isdigit() and each[1].startswith(wanted)
+    )
 
 
 def _cards_on_bus(bus: Path) -> list[str]:

@@ -47,6 +47,11 @@ class NvmlError(UnavailableError):
 
     code = "nvml-failed"
 
+    def __init__(self, reason: str, *, hint: str = "", status: int | None = None) -> None:
+        super().__init__(reason, hint=hint)
+        self.status = status
+        """The nvmlReturn_t of the call; None where no call was made."""
+
 
 class Nvml:
     """An initialised NVML. Made by `opened`, which also shuts it down."""
@@ -65,6 +70,27 @@ class Nvml:
         version = create_string_buffer(_VERSION_BYTES)
         self._call("nvmlSystemGetDriverVersion", version, c_uint(_VERSION_BYTES))
         return _text(version)
+
+    def device(self, uuid: str) -> c_void_p:
+        """The handle of a device, which keeps its UUID when another one falls off. Raises `NvmlError`."""
+        found = c_void_p()
+        self._call("nvmlDeviceGetHandleByUUID", c_char_p(uuid.encode()), byref(found))
+        return found
+
+    def has(self, name: str) -> bool:
+        """Whether the library has a function of that name: older ones lack newer versions."""
+        return hasattr(self._library, name)
+
+    def status(self, name: str, *arguments: Any) -> int:
+        """Calls a function of the library; its nvmlReturn_t. For calls that say something by failing."""
+        return getattr(self._library, name)(*arguments)
+
+    def explain(self, status: int) -> str:
+        """What an nvmlReturn_t means, in the library's words."""
+        explain = self._library.nvmlErrorString
+        explain.restype = c_char_p
+        text = explain(status)
+        return text.decode(errors="replace") if text else f"status {status}"
 
     def _reading(self, index: int) -> Reading:
         device = c_void_p()
@@ -94,13 +120,7 @@ class Nvml:
     def _call(self, name: str, *arguments: Any) -> None:
         status = getattr(self._library, name)(*arguments)
         if status != _SUCCESS:
-            raise NvmlError(f"{name} failed: {self._explain(status)}")
-
-    def _explain(self, status: int) -> str:
-        explain = self._library.nvmlErrorString
-        explain.restype = c_char_p
-        text = explain(status)
-        return text.decode(errors="replace") if text else f"status {status}"
+            raise NvmlError(f"{name} failed: {self.explain(status)}", status=status)
 
 
 @contextmanager

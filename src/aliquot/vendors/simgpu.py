@@ -18,6 +18,8 @@ from aliquot.errors import AliquotError
 
 PROGRAM: Final = "aliquot-simgpu"
 """The program that knows the machine's shared state."""
+REGIONS: Final = "machine-*"
+"""In the machine's home: what its processes have mapped, and its record beside it."""
 _TIMEOUT_S: Final = 30
 
 
@@ -105,9 +107,10 @@ def machine() -> MachineState:
     )
 
 
-def processes() -> list[ProcessRecord]:
-    """A record for each process and card: those that run, then those that ended. Raises as `machine`."""
-    answer = query("processes")
+def processes(env: Mapping[str, str] | None = None) -> list[ProcessRecord]:
+    """A record for each process and card: those that run, then those that ended; of the machine that `env`
+    names, by default this process' own environment. Raises as `machine`."""
+    answer = query("processes", env=env)
     living = [_record(entry, running=True) for entry in answer["live"]]
     # A process that ends while the program looks is in both lists; what it did is then in the second.
     ended = {
@@ -166,21 +169,26 @@ def coverage() -> list[Coverage]:
         ]
 
 
-def query(*arguments: str) -> Any:
+def query(*arguments: str, env: Mapping[str, str] | None = None) -> Any:
     """The answer of one of the program's JSON commands. Raises `SimulationError` and `NotInstalledError`."""
-    text = call(*arguments, "--json")
+    text = call(*arguments, "--json", env=env)
     try:
         return json.loads(text)
     except ValueError as error:
         raise SimulationError(f"{PROGRAM} {' '.join(arguments)} printed no JSON: {error}") from error
 
 
-def call(*arguments: str) -> str:
+def call(*arguments: str, env: Mapping[str, str] | None = None) -> str:
     """What a command of the program prints. Raises `SimulationError` with its reason, `NotInstalledError`."""
     program = native.program(PROGRAM)
     try:
         done = subprocess.run(
-            [str(program), *arguments], capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+            [str(program), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+            env=env,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SimulationError(f"{program.name} cannot be run: {error}") from error
