@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from aliquot.errors import InvalidValueError
 from aliquot.placement.demand import Demand
 from aliquot.placement.packing.shapes import DeviceShape, DoesNotFitError, NodeShape, Placement
+
+if TYPE_CHECKING:
+    from aliquot.placement.strategies.mix import Mix
+    from aliquot.placement.strategies.scorer import Scorer
+    from aliquot.placement.strategies.strategy import Strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +33,11 @@ class Packing:
 
     def __init__(self, nodes: Iterable[NodeShape] = ()) -> None:
         self._capacity: list[NodeShape] = []
-        self._free: list[NodeShape] = []
         self._versions: list[int] = []
         self._first_device: list[int] = [0]
         self._reservations: dict[int, Reservation] = {}
         self._next_handle = 1
+        self._begin()
         for node in nodes:
             self.add_node(node)
 
@@ -39,16 +45,16 @@ class Packing:
 
     def add_node(self, shape: NodeShape) -> int:
         """Adds an empty node; returns its number. Numbers ascend from 0 and are never used again."""
+        self._add_room(shape)
         self._capacity.append(shape)
-        self._free.append(shape)
         self._versions.append(0)
         self._first_device.append(self._first_device[-1] + len(shape.devices))
-        return len(self._free) - 1
+        return len(self._capacity) - 1
 
     @property
     def node_count(self) -> int:
         """How many nodes were added."""
-        return len(self._free)
+        return len(self._capacity)
 
     @property
     def device_count(self) -> int:
@@ -85,7 +91,7 @@ class Packing:
 
     def fits(self, demand: Demand, node: int, device_mask: bytes | None = None) -> bool:
         """Whether the node has room for the demand. `device_mask` has one byte per device of all nodes."""
-        free = self._free[node]
+        free = self.free(node)
         if demand.cpu_milli > free.cpu_milli or demand.memory_mib > free.memory_mib:
             return False
         if not demand.count:
@@ -105,7 +111,7 @@ class Packing:
             return []
         return [
             index
-            for index, device in enumerate(self._free[node].devices)
+            for index, device in enumerate(self.free(node).devices)
             if device.model == model
             and device.compute_milli >= share.compute_milli
             and device.vram_mib >= share.vram_mib
@@ -126,7 +132,7 @@ class Packing:
 
     def reserve(self, placement: Placement) -> int:
         """Takes the room; returns a handle. Raises `DoesNotFitError`, and then nothing changed."""
-        self._free[placement.node] = taken(self._free[placement.node], placement)
+        self._take(placement)
         self._versions[placement.node] += 1
         handle, self._next_handle = self._next_handle, self._next_handle + 1
         self._reservations[handle] = Reservation(placement)
@@ -140,7 +146,7 @@ class Packing:
         """Gives the room back; returns where it was."""
         placement = self.reservation(handle).placement
         del self._reservations[handle]
-        self._free[placement.node] = given_back(self._free[placement.node], placement)
+        self._give(placement)
         self._versions[placement.node] += 1
         return placement
 
@@ -148,18 +154,46 @@ class Packing:
         """Lets it hold `demand` on the same devices. Raises `DoesNotFitError`, and then nothing changed."""
         held = self.reservation(handle)
         moved = Placement(demand, held.placement.node, held.placement.devices)
-        without = given_back(self._free[moved.node], held.placement)
-        self._free[moved.node] = taken(without, moved)
+        self._give(held.placement)
+        try:
+            self._take(moved)
+        except DoesNotFitError:
+            self._take(held.placement)
+            raise
         self._versions[moved.node] += 1
         self._reservations[handle] = Reservation(moved, held.committed)
 
+    def scorer(self, by: Strategy | str = "default", *, mix: Mix | None = None, seed: int = 0) -> Scorer:
+        """What chooses on this state by a strategy; `mix` is learned where none is given."""
+        from aliquot.placement.strategies.scorer import Scorer  # it stands above this package
+
+        return Scorer(self, by, mix=mix, seed=seed)
+
     def copy(self) -> Packing:
         """The same state, independent of this one: for asking what would happen."""
-        other = Packing()
-        other._capacity, other._free = list(self._capacity), list(self._free)
-        other._versions, other._first_device = list(self._versions), list(self._first_device)
-        other._reservations, other._next_handle = dict(self._reservations), self._next_handle
+        other = Packing.__new__(Packing)
+        self._copy_into(other)
+        other._free = list(self._free)
         return other
+
+    def _copy_into(self, other: Packing) -> None:
+        other._capacity, other._versions = list(self._capacity), list(self._versions)
+        other._first_device = list(self._first_device)
+        other._reservations, other._next_handle = dict(self._reservations), self._next_handle
+
+    # --- where the room itself is kept: the compiled form keeps it elsewhere
+
+    def _begin(self) -> None:
+        self._free: list[NodeShape] = []
+
+    def _add_room(self, shape: NodeShape) -> None:
+        self._free.append(shape)
+
+    def _take(self, placement: Placement) -> None:
+        self._free[placement.node] = taken(self._free[placement.node], placement)
+
+    def _give(self, placement: Placement) -> None:
+        self._free[placement.node] = given_back(self._free[placement.node], placement)
 
 
 def taken(free: NodeShape, placement: Placement) -> NodeShape:
