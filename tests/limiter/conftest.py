@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from aliquot.mechanisms import limiter
 PROGRAMS = Path(__file__).with_name("programs")
 MIB = 2**20
 LIMIT = 64 * MIB
+CompileC = Callable[..., Path]
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,22 @@ def null_driver(native_build: Path) -> Path:
     driver = native_build / "native/limiter/null_driver/libcuda.so.1"
     assert driver.is_file(), f"{driver} is not built"
     return driver
+
+
+@pytest.fixture(scope="session")
+def compile_c(native_build: Path, tmp_path_factory: pytest.TempPathFactory) -> CompileC:
+    """Compiles C given as text, to a file of that name in a folder of its own, with the build's compiler."""
+    zig = native_build / "zig/cc"
+
+    def compile_text(text: str, name: str, *options: str) -> Path:
+        folder = tmp_path_factory.mktemp("compiled")
+        source, target = folder / f"{name}.c", folder / name
+        source.write_text(text)
+        command = [str(zig) if zig.is_file() else "gcc", "-o", str(target), str(source), *options]
+        subprocess.run(command, check=True, timeout=100)
+        return target
+
+    return compile_text
 
 
 def plain_environment() -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,19 +10,14 @@ import pytest
 from aliquot.limits import Slice
 from aliquot.mechanisms import limiter
 
-from .conftest import MIB, PROGRAMS, Limited, plain_environment
+from .conftest import MIB, PROGRAMS, CompileC, Limited, plain_environment
 
 pytestmark = pytest.mark.sanitized
 
 
 @pytest.fixture(scope="session")
-def odd_driver(native_build: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("odd")
-    library = folder / "libcuda.so.1"
-    compiler = native_build / "zig/cc"
-    command = [str(compiler) if compiler.is_file() else "gcc", "-shared", "-fPIC", "-o", str(library)]
-    subprocess.run([*command, str(PROGRAMS / "odd_driver.c")], check=True, timeout=100)
-    return library
+def odd_driver(compile_c: CompileC) -> Path:
+    return compile_c((PROGRAMS / "odd_driver.c").read_text(), "libcuda.so.1", "-shared", "-fPIC")
 
 
 def limited_on(driver: Path | None, home: Path, *, allow_unlisted: bool = False, **env: str) -> Limited:

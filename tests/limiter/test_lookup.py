@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Limited
+from .conftest import CompileC, Limited
 
 WHOSE = """
 class Info(ctypes.Structure):
@@ -122,11 +122,11 @@ assert process.dlvsym(process.dlopen(b"libcuda.so.1", NOW), b"cuMemAlloc_v2", b"
     )
 
 
-def test_a_program_linked_against_the_driver(limited: Limited, tmp_path: Path, native_build: Path) -> None:
+def test_a_program_linked_against_the_driver(
+    limited: Limited, compile_c: CompileC, null_driver: Path
+) -> None:
     """DT_NEEDED of libcuda.so.1 is satisfied by the limiter, and RTLD_NEXT leads to it."""
-    zig = native_build / "zig/cc"
-    source = tmp_path / "linked.c"
-    source.write_text(
+    program = compile_c(
         """
         #define _GNU_SOURCE
         #include <dlfcn.h>
@@ -142,11 +142,11 @@ def test_a_program_linked_against_the_driver(limited: Limited, tmp_path: Path, n
           printf("%zu\\n", total);
           return 0;
         }
-        """
+        """,
+        "linked",
+        str(null_driver),
+        "-ldl",
     )
-    driver = native_build / "native/limiter/null_driver/libcuda.so.1"
-    program = tmp_path / "linked"
-    subprocess.run([str(zig), "-o", str(program), str(source), str(driver), "-ldl"], check=True, timeout=60)
     out = subprocess.run([str(program)], env=limited.env, capture_output=True, text=True, check=True).stdout
     assert int(out) == 64 * 2**20
 
