@@ -8,7 +8,7 @@ import typer
 
 from aliquot.catalog import qos_levels as levels
 from aliquot.errors import AliquotError
-from aliquot.limits import Slice
+from aliquot.node.places import all_slices, label
 from aliquot.vendors import simgpu, simgpu_cards
 
 Offers = list[tuple[str, str]]
@@ -34,8 +34,8 @@ _XIDS: Final = {
 def slice_names(incomplete: str) -> list[str]:
     """Names of this user's slices."""
     try:
-        return [each.name for each in Slice.all() if each.name.startswith(incomplete)]
-    except OSError:
+        return [name for name in map(label, all_slices()) if name.startswith(incomplete)]
+    except (AliquotError, OSError):
         return []
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from aliquot import __version__
-from aliquot.cli import bench, devices, doctor, output, resize, run, simgpu, slices
+from aliquot.cli import bench, broker, devices, doctor, output, resize, run, simgpu, slices
 from aliquot.errors import AliquotError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.add_typer(slices.app, name="slices")
 app.command("resize")(resize.resize)
 app.command("devices")(devices.devices)
 app.command("doctor")(doctor.doctor)
+app.command("broker")(broker.broker)
 app.command("bench", context_settings=bench.CONTEXT)(bench.bench)
 app.add_typer(simgpu.app, name="simgpu")
 

@@ -10,13 +10,12 @@ import typer
 from aliquot.catalog import qos_level
 from aliquot.cli import output
 from aliquot.cli.run import Compute, Qos, Tflops
-from aliquot.cli.slices import SliceName, find
+from aliquot.cli.slices import SliceName
 from aliquot.errors import InvalidValueError
 from aliquot.limits import DeviceLimit, Slice
 from aliquot.model import (
     UNSTATED,
     ComputeRequest,
-    Device,
     Ppm,
     format_bytes,
     format_percent,
@@ -24,7 +23,8 @@ from aliquot.model import (
     parse_percent,
     parse_tflops,
 )
-from aliquot.node import cards, shares
+from aliquot.node import shares
+from aliquot.node.places import find_card, find_slice
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +69,11 @@ def resize(
         tflops=0.0 if tflops is None else parse_tflops(tflops),
     )
     level = None if qos is None else qos_level(qos)
-    slice_ = find(name)
+    slice_ = find_slice(name)
     before, qos_before = _limit(slice_, device), slice_.qos()
-    wanted = _wanted(before, vram, request, hard)
-    if wanted.vram_bytes != before.vram_bytes:
-        slice_.set_vram_limit(wanted.vram_bytes, index=device)
-    if _compute(wanted) != _compute(before):
-        slice_.set_compute(*_compute(wanted), index=device)
-    if level is not None:
-        slice_.set_qos(level)
+    wanted = _wanted(slice_, before, vram, request, hard)
+    if level is not None or wanted != before:
+        slice_.change(wanted, level, index=device)
     changes = _changes(before, _limit(slice_, device))
     if slice_.qos().name != qos_before.name:
         changes.append(Change("QoS", qos_before.name, slice_.qos().name))
@@ -93,18 +89,20 @@ def _limit(slice_: Slice, device: int) -> DeviceLimit:
     return limits[device]
 
 
-def _wanted(before: DeviceLimit, vram: str | None, request: ComputeRequest, hard: bool | None) -> DeviceLimit:
+def _wanted(
+    slice_: Slice, before: DeviceLimit, vram: str | None, request: ComputeRequest, hard: bool | None
+) -> DeviceLimit:
     """Everything is checked before anything is changed. A ceiling follows the request while it is hard."""
     size = before.vram_bytes if vram is None else parse_bytes(vram)
     if vram is not None and size == 0:
         raise InvalidValueError("a share of no memory is none", hint="ask for at least a few MiB: 512Mi")
     if vram is not None or request.tflops:
-        card = _card(before)
+        card = find_card(slice_, before)
         if card is not None and size > card.vram:
             raise InvalidValueError(
                 f"{format_bytes(size)} was asked for, and {card.name} has {format_bytes(card.vram)}"
             )
-    part = _part(before, request) if request.stated else before.compute_request_ppm
+    part = _part(slice_, before, request) if request.stated else before.compute_request_ppm
     stays_hard = before.compute_limit_ppm != 0 if hard is None else hard
     if stays_hard and not part:
         raise InvalidValueError(
@@ -118,24 +116,15 @@ def _wanted(before: DeviceLimit, vram: str | None, request: ComputeRequest, hard
     )
 
 
-def _part(before: DeviceLimit, request: ComputeRequest) -> Ppm:
+def _part(slice_: Slice, before: DeviceLimit, request: ComputeRequest) -> Ppm:
     if not request.tflops:
         return request.part
-    card = _card(before)
+    card = find_card(slice_, before)
     if card is None:
         raise InvalidValueError(
             f"how many TFLOPS the card {before.device} has is not known", hint="say --compute 30%"
         )
     return shares.part_of(card, request)
-
-
-def _card(limit: DeviceLimit) -> Device | None:
-    """The card of a slice, if it is one of this machine's."""
-    return cards.find(str(limit.device))
-
-
-def _compute(limit: DeviceLimit) -> tuple[Ppm, Ppm]:
-    return limit.compute_request_ppm, limit.compute_limit_ppm
 
 
 def _changes(before: DeviceLimit, now: DeviceLimit) -> list[Change]:

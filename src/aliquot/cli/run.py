@@ -30,7 +30,9 @@ from aliquot.model import (
     parse_tflops,
 )
 from aliquot.node import cards, shares, tenancy
+from aliquot.node.places import find_place, find_slice
 from aliquot.node.programs import Ended, run_program
+from aliquot.node.tenancy import join
 
 CONTEXT = {"allow_interspersed_args": False}
 
@@ -39,7 +41,8 @@ Command = Annotated[
     typer.Argument(metavar="-- PROGRAM [ARGUMENTS]...", help="What to run.", show_default=False),
 ]
 Vram = Annotated[
-    str, typer.Option(help="How much device memory it may use: 2Gi, 512MiB, 1.5GB.", show_default=False)
+    str | None,
+    typer.Option(help="How much device memory it may use: 2Gi, 512MiB, 1.5GB.", show_default=False),
 ]
 Compute = Annotated[
     str | None,
@@ -65,24 +68,34 @@ Qos = Annotated[
     ),
 ]
 Hard = Annotated[bool, typer.Option("--hard", help="No more compute than guaranteed, even of an idle card.")]
+Simulate = Annotated[bool, typer.Option("--simulate", help="Use a simulated card, whatever is there.")]
+Card = Annotated[
+    str | None,
+    typer.Option(help="The card, by number or UUID; by default the emptiest.", show_default=False),
+]
 JsonFile = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the summary there.", show_default=False)
 ]
 
 
 def run(
-    vram: Vram,
     command: Command = None,
+    vram: Vram = None,
     compute: Compute = None,
     tflops: Tflops = None,
     qos: Qos = None,
     hard: Hard = False,
-    simulate: Annotated[
-        bool, typer.Option("--simulate", help="Use a simulated card, whatever is there.")
-    ] = False,
-    device: Annotated[
+    simulate: Simulate = False,
+    device: Card = None,
+    slice_name: Annotated[
         str | None,
-        typer.Option(help="The card, by number or UUID; by default the emptiest.", show_default=False),
+        typer.Option(
+            "--slice",
+            metavar="NAME",
+            help="Run on this slice, which is there already and stays, instead of a new one.",
+            show_default=False,
+            autocompletion=completion.slice_names,
+        ),
     ] = None,
     json_file: JsonFile = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No notes and no summary on stderr.")] = False,
@@ -92,7 +105,8 @@ def run(
     A real card if this machine has one that works, a simulated one if it has none. The program keeps its
     terminal, folder and signals, and its status is the status of this command. Memory beyond the share is
     refused with the driver's own out-of-memory error; kernels wait for their turn. What a slice leaves
-    unused, others may take, unless they are [bold]--hard[/].
+    unused, others may take, unless they are [bold]--hard[/]. Where a broker shares the cards of this machine
+    among people, it makes the slice, within what this person may have.
 
     [bold]Example:[/] [cyan]aliquot run --vram 2Gi -- python train.py[/]
     """
@@ -100,7 +114,31 @@ def run(
         raise InvalidValueError(
             "there is no program to run", hint="aliquot run --vram 2Gi -- python train.py"
         )
-    share = Share(
+    place = find_place(simulate=simulate)
+    if slice_name is not None:
+        given = (vram, compute, tflops, qos, device)
+        if hard or any(each is not None for each in given):
+            raise InvalidValueError(
+                "--slice names a slice that has its share already", hint="aliquot resize changes it"
+            )
+        raise typer.Exit(_run_on(join(find_slice(slice_name), place), None, command, json_file, quiet=quiet))
+    share = make_share(vram, compute, tflops, qos, hard=hard)
+    chosen = cards.choose(place.cards.devices, share, device)
+    if place.cards.reason and not quiet:
+        output.show_note(f"{place.cards.reason}: {chosen.name}, {format_bytes(chosen.vram)}")
+    stay = tenancy.prepare(chosen, share, place=place)
+    raise typer.Exit(_run_on(stay, share, command, json_file, quiet=quiet))
+
+
+def make_share(
+    vram: str | None, compute: str | None, tflops: str | None, qos: str | None, *, hard: bool
+) -> Share:
+    """The share that these options ask for. Raises `InvalidValueError`."""
+    if vram is None:
+        raise InvalidValueError(
+            "how much device memory is not said", hint="say --vram 2Gi, or --slice for one that is there"
+        )
+    return Share(
         vram=parse_bytes(vram),
         compute=ComputeRequest(
             part=UNSTATED if compute is None else parse_percent(compute),
@@ -109,18 +147,18 @@ def run(
         hard=hard,
         qos=None if qos is None else qos_level(qos),
     )
-    available = cards.available_cards(simulate=simulate)
-    chosen = cards.choose(available.devices, share, device)
-    if available.reason and not quiet:
-        output.show_note(f"{available.reason}: {chosen.name}, {format_bytes(chosen.vram)}")
-    status = _run_on(chosen, share, command, json_file, quiet=quiet)
-    raise typer.Exit(status)
 
 
 def _run_on(
-    device: Device, share: Share, command: Sequence[str], json_file: Path | None, *, quiet: bool
+    tenant: tenancy.Tenancy,
+    share: Share | None,
+    command: Sequence[str],
+    json_file: Path | None,
+    *,
+    quiet: bool,
 ) -> int:
-    with tenancy.prepare(device, share) as stay:
+    device = tenant.device
+    with tenant as stay:
         _prepare_compute(stay, share, quiet=quiet)
         begin = time.monotonic_ns()
         ended = run_program(command, stay.environment(os.environ), stay.look_after)
@@ -133,13 +171,15 @@ def _run_on(
     return ended.shell_status
 
 
-def _prepare_compute(stay: tenancy.Tenancy, share: Share, *, quiet: bool) -> None:
+def _prepare_compute(stay: tenancy.Tenancy, share: Share | None, *, quiet: bool) -> None:
     """A program whose share of time cannot be held still runs; the person is told."""
     try:
         stay.arbiter.ensure()
     except AliquotError as error:
         if not quiet:
             output.show_note(f"{error.reason} ({error.hint})")
+        return
+    if share is None:
         return
     asked = shares.asked_of(stay.device) + shares.part_of(stay.device, share.compute)
     if asked > WHOLE_CARD and not quiet:

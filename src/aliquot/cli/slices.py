@@ -1,7 +1,8 @@
-"""`aliquot slices`: what the slices of this user hold and do at this moment, and how to be rid of one."""
+"""`aliquot slices`: what this person's slices hold and do at this moment; making and removing them."""
 
 from __future__ import annotations
 
+import pwd
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,11 +14,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from aliquot.cli import completion, output
+from aliquot.cli.run import Card, Compute, Hard, Qos, Simulate, Tflops, Vram, make_share
 from aliquot.errors import AliquotError, InvalidValueError
-from aliquot.limits import DeviceUsage, Slice, SliceNotFoundError, default_home
+from aliquot.limits import DeviceUsage
 from aliquot.model import format_bytes, format_duration, format_percent
-from aliquot.node import live_use
+from aliquot.node import cards, live_use, tenancy
 from aliquot.node.live_use import Look, Rates
+from aliquot.node.places import all_slices, find_place, find_slice, label
 
 app = typer.Typer(
     help="Show the slices of this user: memory, share of the card's time, who uses them.",
@@ -39,22 +42,13 @@ class SliceInUseError(AliquotError):
     code = "slice-in-use"
 
 
-def find(name: str) -> Slice:
-    """This user's slice of that name. Raises `SliceNotFoundError`, which lists those that there are."""
-    for each in Slice.all():
-        if each.name == name:
-            return each
-    names = ", ".join(each.name for each in Slice.all()) or "none"
-    raise SliceNotFoundError(f"there is no slice {name} in {default_home()}", hint=f"there are: {names}")
-
-
 @app.callback()
 def slices(
     context: typer.Context,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it anew each second.")] = False,
     as_json: output.JsonFlag = False,
 ) -> None:
-    """Show the slices of this user.
+    """Show the slices of this user, those that the machine's broker made included; root sees everybody's.
 
     [bold]gpu[/] is the part of the last moment in which the device worked for the slice, [bold]waits[/] that
     in which it wanted the card and had no turn, [bold]throttled[/] how long it has waited since it was made.
@@ -63,18 +57,57 @@ def slices(
         return
     if watch and as_json:
         raise InvalidValueError("--watch and --json exclude each other", hint="call with --json repeatedly")
-    before = live_use.look(Slice.all())
+    before = live_use.look(all_slices())
     if watch:
         _watch(before)
         return
     time.sleep(_SPAN_S if before else 0)
-    now = live_use.look(Slice.all())
+    now = live_use.look(all_slices())
     if as_json:
         output.show_json({"slices": [_as_dict(each, _rates(before, each)) for each in now]})
     elif not now:
         output.show_note("there are no slices; `aliquot run --vram 2Gi -- PROGRAM` makes one")
     else:
         output.stdout.print(_table(before, now))
+
+
+@app.command("create")
+def create(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What to call it.")],
+    vram: Vram = None,
+    compute: Compute = None,
+    tflops: Tflops = None,
+    qos: Qos = None,
+    hard: Hard = False,
+    simulate: Simulate = False,
+    device: Card = None,
+    user: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            metavar="USER",
+            help="Whose it becomes, by name or uid: root's to say, where the machine has a broker. That "
+            "person cannot change it.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Make a slice that stays until it is removed; programs join it with `aliquot run --slice NAME`.
+
+    [bold]Example:[/] [cyan]aliquot slices create training --vram 8Gi --compute 50% --for alice[/]
+    """
+    share = make_share(vram, compute, tflops, qos, hard=hard)
+    place = find_place(simulate=simulate)
+    card = cards.choose(place.cards.devices, share, device)
+    made = tenancy.create(card, share, place=place, name=name, owner=None if user is None else _uid(user))
+    print(label(made))
+
+
+def _uid(user: str) -> int:
+    try:
+        return int(user) if user.isdecimal() else pwd.getpwnam(user).pw_uid
+    except KeyError as error:
+        raise InvalidValueError(f"there is no user {user} on this machine") from error
 
 
 @app.command("remove")
@@ -86,7 +119,7 @@ def remove(
 
     Programs that still run on it keep its last limits.
     """
-    found = find(name)
+    found = find_slice(name)
     if not force and (count := len(found.usage().processes)):
         raise SliceInUseError(
             f"{count} processes run on {name}", hint="end them first, or remove it with --force"
@@ -100,7 +133,7 @@ def _watch(before: list[Look]) -> None:
         try:
             while True:
                 time.sleep(_REFRESH_S)
-                now = live_use.look(Slice.all())
+                now = live_use.look(all_slices())
                 live.update(_table(before, now), refresh=True)
                 before = now
         except KeyboardInterrupt:

@@ -23,7 +23,7 @@ Signatures:
     made.tenant_uid   made.fixed
     made.remove()
     made.set_vram_limit(vram_bytes, *, index=0)   made.set_compute(request, limit=UNSTATED, *, index=0)
-    made.set_qos(level)
+    made.set_qos(level)   made.change(limit, qos=None, *, index=0)
 
 Compute is in millionths of a card (`aliquot.model.Ppm`, `percent`); levels of service are those of
 `aliquot.catalog.qos_levels`, or a `QosLevel` of one's own.

@@ -221,6 +221,18 @@ class Slice:
         with self._writable_limits() as words:
             records.write_qos(words, qos)
 
+    def change(self, limit: DeviceLimit, qos: QosLevel | None = None, *, index: int = 0) -> None:
+        """Makes `limit` that of the device while programs run, and changes the level of service if one is
+        given; the device itself stays. Raises as `set_vram_limit`."""
+        before = self.limits()[index] if 0 <= index < len(self.limits()) else None
+        if before is None or limit.vram_bytes != before.vram_bytes:
+            self.set_vram_limit(limit.vram_bytes, index=index)
+        compute = limit.compute_request_ppm, limit.compute_limit_ppm
+        if before is None or compute != (before.compute_request_ppm, before.compute_limit_ppm):
+            self.set_compute(*compute, index=index)
+        if qos is not None:
+            self.set_qos(qos)
+
     def arbiter(self) -> Arbiter:
         """Who lends it its cards. Raises `SliceNotFoundError` or `SliceDamagedError`."""
         return accounts.read_arbiter(self._read_grant(), now_ns=time.monotonic_ns())
@@ -257,6 +269,18 @@ class Slice:
             arbiter=accounts.read_arbiter(grant, now_ns=time.monotonic_ns()),
             members=standing.read_members(account, len(limits)),
         )
+
+    def cut_to_size(self) -> None:
+        """Takes away what a tenant has appended to its account, so that it does not fill the memory of
+        others."""
+        size = load().structures["Account"].size
+        with suppress(OSError):
+            descriptor = os.open(self.path / _ACCOUNT_FILE, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                if os.fstat(descriptor).st_size > size:
+                    os.ftruncate(descriptor, size)
+            finally:
+                os.close(descriptor)
 
     def remove(self) -> None:
         """Removes it. Programs that still run on it keep its last limits; new ones cannot join."""

@@ -60,19 +60,30 @@ def environment(slice_: Slice, base: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _loadable(slice_: Slice) -> list[str]:
-    """The libraries' paths as the loader can read them.
+def make_loadable(slice_: Slice) -> None:
+    """Lets programs of the slice find the libraries where their path is one that the loader cannot read.
 
     LD_PRELOAD has no way to quote a blank or a colon, so an installation below such a folder is reached by a
-    link in the slice's own folder, which only the slice's owner can change.
+    link in the slice's own folder, which only the slice's owner can change. Raises `NotInstalledError`.
     """
-    paths = libraries()
-    if not any(separator in str(path) for path in paths for separator in _SEPARATORS):
-        return [str(path) for path in paths]
-    link = slice_.path.absolute() / "libraries"
-    with suppress(FileExistsError):
-        link.symlink_to(paths[0].parent)
-    return [str(link / path.name) for path in paths]
+    folder = libraries()[0].parent
+    link = _link(slice_)
+    if any(separator in str(folder) for separator in _SEPARATORS) and not link.is_symlink():
+        with suppress(FileExistsError):
+            link.symlink_to(folder)
+
+
+def _link(slice_: Slice) -> Path:
+    return slice_.path.absolute() / "libraries"
+
+
+def _loadable(slice_: Slice) -> list[str]:
+    """The libraries' paths as the loader can read them."""
+    make_loadable(slice_)
+    paths, link = libraries(), _link(slice_)
+    if link.is_symlink():
+        return [str(link / path.name) for path in paths]
+    return [str(path) for path in paths]
 
 
 def _others(preload: str, ours: Sequence[str]) -> list[str]:

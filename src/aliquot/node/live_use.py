@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from aliquot.errors import AliquotError
 from aliquot.limits import DeviceUsage, Slice, SliceUsage
 from aliquot.model import QosLevel
+from aliquot.node.places import label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,9 @@ def look(slices: Sequence[Slice]) -> list[Look]:
     found: list[Look] = []
     for each in slices:
         with suppress(AliquotError):
-            found.append(Look(name=each.name, qos=each.qos(), usage=each.usage(), at_ns=time.monotonic_ns()))
+            found.append(
+                Look(name=label(each), qos=each.qos(), usage=each.usage(), at_ns=time.monotonic_ns())
+            )
     return found
 
 

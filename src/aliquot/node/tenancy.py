@@ -6,20 +6,20 @@ What a tenancy leaves behind when its maker is killed is found by the next one: 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from aliquot.errors import AliquotError
-from aliquot.limits import Slice
+from aliquot.limits import Slice, SliceAccessError
 from aliquot.mechanisms import limiter
 from aliquot.model import Bytes, Device, DeviceKind, Share
-from aliquot.node import arbiter, shares, simulation
+from aliquot.node import abandoned, arbiter, shares, simulation
+from aliquot.node.broker import client
+from aliquot.node.broker.wire import BrokerError, Create
+from aliquot.node.cards import NoDeviceError
+from aliquot.node.places import Place
 from aliquot.vendors import nvidia, simgpu
-
-_NAME = re.compile(r"run-(?P<pid>[0-9]+)-(?P<start>[0-9]+)(-[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,18 +46,39 @@ class Use:
 class Tenancy:
     """A slice of one device, and how a program gets it. A context manager, which removes it at the end."""
 
-    def __init__(self, device: Device, slice_: Slice) -> None:
-        """Use `prepare`."""
+    def __init__(
+        self, device: Device, slice_: Slice, place: Place | None = None, *, lasting: bool = False
+    ) -> None:
+        """Use `prepare` or `join`. A `lasting` slice stays at the end."""
         self.device = device
         self.slice = slice_
-        self.arbiter = arbiter.Watch(slice_)
+        self.lasting = lasting
+        self._brokered = isinstance(slice_, client.BrokeredSlice)
+        self._settings = place.environment if place else {}
+        self.arbiter = arbiter.Watch(slice_, start_one=not self._brokered)
 
     def environment(self, base: Mapping[str, str]) -> dict[str, str]:
         """`base` changed so that a program, and what it starts, runs on this slice."""
         if self.device.kind is DeviceKind.SIMULATED:
             driver, _ = nvidia.simulated_driver()
-            base = simulation.environment(base, driver=driver)
+            base = simulation.environment(self._with_machine(base), driver=driver)
         return limiter.environment(self.slice, base)
+
+    def _with_machine(self, base: Mapping[str, str]) -> dict[str, str]:
+        """The broker's simulated machine instead of the person's own."""
+        own = client.PASSED_ON if self._brokered else ()
+        return {**{name: value for name, value in base.items() if name not in own}, **self._settings}
+
+    def _gpu_time_ns(self) -> int | None:
+        if self.device.kind is not DeviceKind.SIMULATED:
+            return None
+        try:
+            records = simgpu.processes(env=self._with_machine(os.environ))
+        except simgpu.SimulationError:
+            if not self._brokered:
+                raise
+            return None  # the machine's record may be closed to this person
+        return simgpu.gpu_time_ns(self.slice.name, records)
 
     def look_after(self) -> None:
         """Has an arbiter started where the slice has lost its own; never fails. Called now and then."""
@@ -67,12 +88,11 @@ class Tenancy:
     def use(self) -> Use:
         """What has been used so far. Safe while programs run."""
         usage = self.slice.usage()
-        simulated = self.device.kind is DeviceKind.SIMULATED
         return Use(
             vram_limit=Bytes(usage.devices[0].limit.vram_bytes),
             vram_used=Bytes(usage.vram_used_bytes),
             vram_peak=Bytes(usage.vram_peak_bytes),
-            gpu_time_ns=simgpu.gpu_time_ns(self.slice.name) if simulated else None,
+            gpu_time_ns=self._gpu_time_ns(),
             held_back_ns=usage.devices[0].held_back_ns,
             waited_ns=usage.devices[0].waited_ns,
             launches=usage.work.launches + usage.work.graph_launches,
@@ -86,19 +106,52 @@ class Tenancy:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.slice.remove()
+        if self.lasting:
+            return
+        with suppress(BrokerError):  # it removes what was left as soon as it is back
+            self.slice.remove()
 
 
-def prepare(device: Device, share: Share, *, number: int = 0) -> Tenancy:
+def join(slice_: Slice, place: Place) -> Tenancy:
+    """A program on a slice that is there already, and stays. Raises `NoDeviceError` where its card is not."""
+    uuid = str(slice_.limits()[0].device)
+    for device in place.cards.devices:
+        if uuid in (device.uuid, str(device.index)):
+            return Tenancy(device, slice_, place, lasting=True)
+    raise NoDeviceError(f"the card {uuid} of {slice_.name} is not here")
+
+
+def prepare(device: Device, share: Share, *, number: int = 0, place: Place | None = None) -> Tenancy:
     """Makes the slice of `device` for a program of this process; `number` tells several of them apart.
 
-    Raises `InvalidValueError` for a share that does not fit, and what `Slice.create` raises.
+    The machine's broker makes it where `place` says so. Raises `InvalidValueError` for a share that does not
+    fit, and what `Slice.create` or the broker's `create` raises.
     """
-    share.check_fits(device)
+    if place and place.brokered:
+        return Tenancy(device, _ask_for(device, share, number=number), place)
     remove_abandoned()
+    name = abandoned.name_for(os.getpid(), number) or ""
+    return Tenancy(device, _make(device, share, name), place)
+
+
+def create(device: Device, share: Share, *, place: Place, name: str, owner: int | None = None) -> Slice:
+    """Makes a slice that stays until it is removed. `owner` is the uid whose it becomes, by default one's
+    own; another's needs root and the machine's broker. Raises as `prepare`, and `SliceAccessError`."""
+    if place.brokered:
+        return _ask_for(device, share, name=name, owner=owner)
+    if owner not in (None, os.getuid()):
+        raise SliceAccessError(
+            "slices of other people are made by this machine's broker, and it has none",
+            hint="start one as root: aliquot broker",
+        )
+    return _make(device, share, name)
+
+
+def _make(device: Device, share: Share, name: str) -> Slice:
+    share.check_fits(device)
     driver, nvml = nvidia.simulated_driver() if device.kind is DeviceKind.SIMULATED else (None, None)
     part = shares.part_of(device, share.compute)
-    slice_ = Slice.create(
+    return Slice.create(
         vram_bytes=share.vram,
         device=device.uuid,
         compute=part,
@@ -106,30 +159,32 @@ def prepare(device: Device, share: Share, *, number: int = 0) -> Tenancy:
         qos=share.qos,
         driver=driver,
         nvml=nvml,
-        name=f"run-{os.getpid()}-{_start_ticks(os.getpid())}" + (f"-{number}" if number else ""),
+        name=name,
     )
-    return Tenancy(device, slice_)
+
+
+def _ask_for(
+    device: Device, share: Share, *, name: str = "", owner: int | None = None, number: int = 0
+) -> Slice:
+    share.check_fits(device)
+    part = shares.part_of(device, share.compute)
+    return client.create(
+        Create(
+            device=device.uuid,
+            vram_bytes=share.vram,
+            compute=part,
+            compute_limit=shares.ceiling(part, hard=share.hard),
+            qos=share.qos.name if share.qos else "",
+            name=name,
+            owner=owner,
+            number=number,
+        )
+    )
 
 
 def remove_abandoned() -> None:
     """Removes slices of ours whose maker is dead and on which nothing runs any more."""
     for slice_ in Slice.all():
-        if _is_abandoned(slice_.name):
-            # Another one may be removing it at the same time, and a damaged one is not ours to judge.
-            with suppress(AliquotError):
-                if not slice_.usage().processes:
-                    slice_.remove()
-
-
-def _is_abandoned(name: str) -> bool:
-    match = _NAME.fullmatch(name)
-    return match is not None and _start_ticks(int(match["pid"])) != int(match["start"])
-
-
-def _start_ticks(pid: int) -> int:
-    """When a process started, in clock ticks since boot (proc(5), stat field 22); -1 where it is gone."""
-    try:
-        content = Path(f"/proc/{pid}/stat").read_bytes()
-        return int(content.rpartition(b")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return -1
+        with suppress(AliquotError):  # another one may be removing it at the same time
+            if abandoned.is_abandoned(slice_):
+                slice_.remove()
