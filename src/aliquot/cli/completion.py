@@ -8,6 +8,7 @@ import typer
 
 from aliquot.catalog import qos_levels as levels
 from aliquot.errors import AliquotError
+from aliquot.node import cards
 from aliquot.node.places import all_slices, label
 from aliquot.vendors import simgpu, simgpu_cards
 
@@ -42,6 +43,20 @@ def slice_names(incomplete: str) -> list[str]:
 def qos_levels(incomplete: str) -> Offers:
     """Levels of service, with what they mean."""
     return _beginning(incomplete, [(level.name, level.summary) for level in levels().values()])
+
+
+def devices(incomplete: str) -> Offers:
+    """UUIDs of the cards that programs get here."""
+    try:
+        found = cards.available_cards().devices
+    except (AliquotError, OSError):
+        return []
+    return _beginning(incomplete, [(each.uuid, each.name) for each in found])
+
+
+def strategies(incomplete: str) -> Offers:
+    """Strategies of placing."""
+    return _beginning(incomplete, [(each.name, each.summary) for each in known_strategies().values()])
 
 
 def xids(incomplete: str) -> Offers:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from aliquot import __version__
-from aliquot.cli import bench, broker, devices, doctor, output, resize, run, simgpu, slices
+from aliquot.cli import bench, broker, devices, doctor, guard, output, place, resize, run, simgpu, slices
 from aliquot.errors import AliquotError
 
 app = typer.Typer(
@@ -21,6 +21,8 @@ app = typer.Typer(
 app.command("run", context_settings=run.CONTEXT)(run.run)
 app.add_typer(slices.app, name="slices")
 app.command("resize")(resize.resize)
+app.command("guard")(guard.guard)
+app.command("place")(place.place)
 app.command("devices")(devices.devices)
 app.command("doctor")(doctor.doctor)
 app.command("broker")(broker.broker)

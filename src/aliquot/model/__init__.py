@@ -4,6 +4,7 @@ environment.
 Everything above may import this package; it imports nothing of Aliquot but `aliquot.errors`.
 """
 
+from aliquot.model.budgets import DisruptionBudget
 from aliquot.model.claims import (
     MOST_DEVICES,
     MOST_PRIORITY,
@@ -54,6 +55,7 @@ __all__ = [
     "DeviceKind",
     "DeviceNeeds",
     "DeviceSpecification",
+    "DisruptionBudget",
     "Gang",
     "Grant",
     "GrantedDevice",

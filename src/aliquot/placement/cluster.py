@@ -136,7 +136,19 @@ class Cluster:
         """What chooses by a strategy on this state; its scores are kept."""
         if strategy not in self._scorers:
             self._scorers[strategy] = self.packing.scorer(strategy)
+            for held in self._held.values():
+                self._observe(held.claim, self._scorers[strategy])
         return self._scorers[strategy]
+
+    def arrived(self, claim: Claim) -> None:
+        """Tells strategies that look ahead what is asked for, so that they learn what is likely to come."""
+        for scorer in self._scorers.values():
+            self._observe(claim, scorer)
+
+    def _observe(self, claim: Claim, scorer: Scorer) -> None:
+        demand = self.options.of(claim)[0].demand
+        if demand is not None:
+            scorer.observe(demand)
 
     # --- changing
 

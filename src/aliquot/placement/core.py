@@ -26,3 +26,7 @@ class Scorer(Protocol):
     ) -> list[Choice]:
         """The best on each node that has room, best first."""
         ...
+
+    def observe(self, demand: Demand) -> None:
+        """Such a demand arrived."""
+        ...

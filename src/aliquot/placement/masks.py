@@ -9,7 +9,6 @@ Mask = bytes | None
 """None stands for all, and costs nothing."""
 
 _ZERO_IS_IN: Final = bytes([1]) + bytes(255)
-_NONZERO_IS_IN: Final = bytes([0]) + bytes([1]) * 255
 _ONLY: Final = [bytes(value == each for each in range(256)) for value in range(256)]
 
 
@@ -18,9 +17,9 @@ def eligible(codes: bytes | bytearray) -> bytes:
     return bytes(codes).translate(_ZERO_IS_IN)
 
 
-def refused(codes: bytes | bytearray) -> bytes:
-    """In where the code is not 0."""
-    return bytes(codes).translate(_NONZERO_IS_IN)
+def refused_as(mask: Mask, code: int) -> bytes | None:
+    """The code where the mask has nothing; None where it is everything."""
+    return None if mask is None else bytes(0 if each else code for each in mask)
 
 
 def only(codes: bytes | bytearray, value: int) -> bytes:
