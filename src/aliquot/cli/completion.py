@@ -10,6 +10,7 @@ from aliquot.catalog import qos_levels as levels
 from aliquot.errors import AliquotError
 from aliquot.node import cards
 from aliquot.node.places import all_slices, label
+from aliquot.placement.strategies import strategies as known_strategies
 from aliquot.vendors import simgpu, simgpu_cards
 
 Offers = list[tuple[str, str]]
