@@ -1,6 +1,8 @@
 // See rollout.hpp.
 #include "native/placement/rollout.hpp"
 
+#include "native/placement/gaps.hpp"
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -8,77 +10,26 @@
 namespace aliquot::placement {
 namespace {
 
-constexpr std::size_t kMemoBytes = std::size_t{96} << 20;
-
-// A gap of one model in one word, so that comparing words compares compute first, then VRAM.
-std::uint64_t word_of(std::int32_t milli, std::int32_t vram) noexcept {
-  return (static_cast<std::uint64_t>(static_cast<std::uint32_t>(milli)) << 32) |
-         static_cast<std::uint32_t>(vram);
-}
-
-// The gaps of one node while a sequence runs over it: ascending, those with nothing free left out.
-struct Gaps {
-  std::array<std::uint64_t, kMaximumDevices> word;
-  int count = 0;
-
-  [[nodiscard]] static bool holds(std::uint64_t gap, std::int32_t milli, std::int32_t vram) noexcept {
-    return (gap >> 32) >= static_cast<std::uint32_t>(milli) &&
-           static_cast<std::uint32_t>(gap) >= static_cast<std::uint32_t>(vram);
-  }
-  // The first gap at `from` or later that holds a share; `count` if there is none.
-  [[nodiscard]] int find(int from, std::int32_t milli, std::int32_t vram) const noexcept {
-    while (from < count && !holds(word[from], milli, vram))
-      ++from;
-    return from;
-  }
-  void shrink(int at, std::uint64_t by) noexcept {
-    const std::uint64_t left = word[at] - by; // no borrow between the halves: the gap holds the share
-    if (left == 0) {
-      --count;
-      for (; at < count; ++at)
-        word[at] = word[at + 1];
-      return;
-    }
-    for (; at > 0 && word[at - 1] > left; --at)
-      word[at] = word[at - 1];
-    word[at] = left;
-  }
-  // Puts `wanted` shares onto the smallest gaps that hold them; false, and nothing changed, if they do not
-  // fit.
-  bool put(int wanted, std::int32_t milli, std::int32_t vram) noexcept {
-    int fitting = 0;
-    std::array<int, kMaximumDevices> chosen;
-    for (int at = find(0, milli, vram); at < count && fitting < wanted; at = find(at + 1, milli, vram))
-      chosen[fitting++] = at;
-    if (fitting < wanted)
-      return false;
-    const std::uint64_t by = word_of(milli, vram);
-    if (wanted == 1) {
-      shrink(chosen[0], by);
-      return true;
-    }
-    for (int index = 0; index < wanted; ++index)
-      word[chosen[index]] -= by;
-    std::sort(word.begin(), word.begin() + count);
-    const auto* first =
-        std::find_if(word.begin(), word.begin() + count, [](std::uint64_t gap) { return gap != 0; });
-    count -= static_cast<int>(first - word.begin());
-    std::copy(first, first + count, word.begin());
-    return true;
-  }
-};
+constexpr std::size_t kMemoBytes = std::size_t{192} << 20;
+constexpr int kFewGaps = 8;
+// Sequences from which on it is faster to run all of them in lanes than these one by one.
+constexpr std::uint32_t kWorthLanes = 40;
+// Amounts that lanes can add up over a whole sequence without overflow.
+constexpr std::int32_t kLaneAmount = kUnlimited / 64;
 
 } // namespace
 
 Rollout::Rollout(const Vocabulary& vocabulary, const std::vector<std::uint32_t>& drawn, std::uint32_t length)
     : vocabulary_(vocabulary), drawn_(drawn), length_(length),
-      sequences_(static_cast<std::uint32_t>(drawn.size() / length)) {}
+      sequences_(static_cast<std::uint32_t>(drawn.size() / length)) {
+  const std::size_t lanes = (sequences_ + kLanes - 1) / kLanes * kLanes;
+  lane_filled_.resize(lanes);
+  lane_cpu_.resize(lanes);
+  lane_memory_.resize(lanes);
+}
 
 std::int64_t Rollout::filled(const Room& room) {
-  if (rooms_.bytes() + answers_.capacity() * sizeof(Answer) > kMemoBytes) {
-    rooms_.clear();
-    answers_.clear();
-  }
+  limit_memory();
   std::array<Gap, kMaximumDevices> open;
   const auto* end = std::ranges::copy_if(room.gaps, open.begin(), [](const Gap& gap) {
                       return gap.milli > 0 || gap.vram > 0;
@@ -87,110 +38,168 @@ std::int64_t Rollout::filled(const Room& room) {
   if (gaps.empty())
     return 0;
   // Where neither CPU nor memory runs short they make no difference, and most rooms have the same answer.
-  const Answer free = answer({kUnlimited, kUnlimited, gaps});
-  if (free.cpu <= room.cpu && free.memory <= room.memory)
+  const Unhindered& free = unhindered({0, 0, gaps});
+  if (free.most_cpu <= room.cpu && free.most_memory <= room.memory)
     return free.filled;
-  const Answer by_cpu = answer({room.cpu, kUnlimited, gaps});
-  if (by_cpu.memory <= room.memory)
+  const Hindered& by_cpu = hindered({room.cpu, kUnlimited, gaps}, free);
+  if (by_cpu.most_memory <= room.memory)
     return by_cpu.filled;
-  return answer({room.cpu, room.memory, gaps}).filled;
+  return hindered({room.cpu, room.memory, gaps}, free).filled;
 }
 
-Rollout::Answer Rollout::answer(const Room& room) {
-  const std::uint32_t number = rooms_.number(room);
-  if (number == answers_.size())
-    answers_.push_back(run(room));
-  return answers_[number];
+void Rollout::limit_memory() {
+  const std::size_t bytes = free_rooms_.bytes() + rooms_.bytes() +
+                            free_answers_.capacity() * sizeof(Unhindered) +
+                            answers_.capacity() * sizeof(Hindered) + needs_.capacity() * sizeof(Need);
+  if (bytes <= kMemoBytes)
+    return;
+  free_rooms_.clear();
+  free_answers_.clear();
+  needs_.clear();
+  rooms_.clear();
+  answers_.clear();
 }
 
-Rollout::Answer Rollout::run(const Room& room) {
-  ++runs_;
-  const std::int32_t model = room.gaps.front().model;
-  if (length_ <= 64 && room.gaps.back().model == model)
-    return run_one_model(room, table_of(model));
-  return run_any(room);
-}
-
-Rollout::Answer Rollout::run_one_model(const Room& room, const Table& table) const {
-  Gaps start;
-  for (const Gap& gap : room.gaps)
-    start.word[start.count++] = word_of(gap.milli, gap.vram);
-  const auto masks_for = [&](const Gaps& gaps) {
-    const auto largest = std::min<std::uint64_t>(gaps.word[gaps.count - 1] >> 32, kWholeMilli);
-    return table.masks.data() + std::size_t{table.class_of_milli[largest]} * sequences_;
-  };
-  const std::uint64_t* const first_masks = masks_for(start);
-  Answer total{0, 0, 0};
+const Rollout::Unhindered& Rollout::unhindered(const Room& gaps_only) {
+  const std::uint32_t number = free_rooms_.number(gaps_only);
+  if (number < free_answers_.size())
+    return free_answers_[number];
+  const Room room{kUnlimited, kUnlimited, gaps_only.gaps};
+  run_all(room, table_for(room));
+  Unhindered answer;
+  answer.first = needs_.size();
   for (std::uint32_t sequence = 0; sequence < sequences_; ++sequence) {
-    Gaps gaps = start;
-    std::int64_t cpu = 0;
-    std::int64_t memory = 0;
-    const Step* const steps = table.steps.data() + std::size_t{sequence} * length_;
-    for (std::uint64_t mask = first_masks[sequence]; mask != 0;) {
-      const Step& step = steps[std::countr_zero(mask)];
-      mask &= mask - 1;
-      if (cpu + step.cpu > room.cpu || memory + step.memory > room.memory)
-        continue;
-      if (step.count != 0 && !gaps.put(step.count, step.milli, step.vram))
-        continue;
-      cpu += step.cpu;
-      memory += step.memory;
-      if (step.count == 0)
-        continue;
-      total.filled += step.value;
-      if (gaps.count == 0)
-        break;
-      mask &= masks_for(gaps)[sequence];
-    }
-    total.cpu = std::max(total.cpu, cpu);
-    total.memory = std::max(total.memory, memory);
+    const Need need{lane_filled_[sequence], lane_cpu_[sequence], lane_memory_[sequence]};
+    needs_.push_back(need);
+    answer.filled += need.filled;
+    answer.most_cpu = std::max<std::int64_t>(answer.most_cpu, need.cpu);
+    answer.most_memory = std::max<std::int64_t>(answer.most_memory, need.memory);
   }
-  return total;
+  free_answers_.push_back(answer);
+  return free_answers_.back();
+}
+
+const Rollout::Hindered& Rollout::hindered(const Room& room, const Unhindered& free) {
+  const std::uint32_t number = rooms_.number(room);
+  if (number < answers_.size())
+    return answers_[number];
+  const Table* table = table_for(room);
+  const std::span<const Need> needs(needs_.data() + free.first, sequences_);
+  const auto enough = [&](const Need& need) { return need.cpu <= room.cpu && need.memory <= room.memory; };
+  const auto short_of = sequences_ - static_cast<std::uint32_t>(std::ranges::count_if(needs, enough));
+  const bool all = short_of >= kWorthLanes;
+  if (all)
+    run_all(room, table);
+  Hindered answer;
+  for (std::uint32_t sequence = 0; sequence < sequences_; ++sequence) {
+    Run each{needs[sequence].filled, needs[sequence].cpu, needs[sequence].memory};
+    if (all) {
+      each = {lane_filled_[sequence], lane_cpu_[sequence], lane_memory_[sequence]};
+    } else if (!enough(needs[sequence])) {
+      each = run(room, sequence, table);
+      ++runs_;
+    }
+    answer.filled += each.filled;
+    answer.most_memory = std::max(answer.most_memory, each.memory);
+  }
+  answers_.push_back(answer);
+  return answers_.back();
+}
+
+void Rollout::run_all(const Room& room, const Table* table) {
+  runs_ += sequences_;
+  const auto small = [](const Gap& gap) { return gap.milli > 0 && gap.milli <= kWholeMilli; };
+  if (table != nullptr && table->lanes.length != 0 && room.gaps.size() <= kLaneGaps &&
+      std::ranges::all_of(room.gaps, small)) {
+    run_lanes(table->lanes, room, {lane_filled_.data(), lane_cpu_.data(), lane_memory_.data()});
+    return;
+  }
+  for (std::uint32_t sequence = 0; sequence < sequences_; ++sequence) {
+    const Run each = run(room, sequence, table);
+    lane_filled_[sequence] = static_cast<std::int32_t>(each.filled);
+    lane_cpu_[sequence] = static_cast<std::int32_t>(std::min<std::int64_t>(each.cpu, kUnlimited));
+    lane_memory_[sequence] = static_cast<std::int32_t>(std::min<std::int64_t>(each.memory, kUnlimited));
+  }
+}
+
+Rollout::Run Rollout::run(const Room& room, std::uint32_t sequence, const Table* table) const {
+  if (table == nullptr)
+    return run_any(room, sequence);
+  return room.gaps.size() <= kFewGaps ? run_one_model<kFewGaps>(room, sequence, *table)
+                                      : run_one_model<kMaximumDevices>(room, sequence, *table);
+}
+
+template <int kGaps>
+Rollout::Run Rollout::run_one_model(const Room& room, std::uint32_t sequence, const Table& table) const {
+  Gaps<kGaps> gaps;
+  for (const Gap& gap : room.gaps)
+    gaps.append(gap);
+  const auto possible = [&] {
+    const auto largest = std::min<std::uint64_t>(gaps.largest_milli(), kWholeMilli);
+    return table.masks[std::size_t{table.class_of_milli[largest]} * sequences_ + sequence];
+  };
+  const Step* const steps = table.steps.data() + std::size_t{sequence} * length_;
+  Run run;
+  for (std::uint64_t mask = possible(); mask != 0;) {
+    const Step& step = steps[std::countr_zero(mask)];
+    mask &= mask - 1;
+    if (run.cpu + step.cpu > room.cpu || run.memory + step.memory > room.memory)
+      continue;
+    if (step.count != 0 && !gaps.put(step.count, step.milli, step.vram))
+      continue;
+    run.cpu += step.cpu;
+    run.memory += step.memory;
+    if (step.count == 0)
+      continue;
+    run.filled += step.value;
+    if (gaps.count() == 0)
+      break;
+    mask &= possible();
+  }
+  return run;
 }
 
 // Nodes with devices of several models, one claim after the other with no shortcuts.
-Rollout::Answer Rollout::run_any(const Room& room) const {
-  Answer total{0, 0, 0};
-  for (std::uint32_t sequence = 0; sequence < sequences_; ++sequence) {
-    std::unordered_map<std::int32_t, Gaps> gaps;
-    int open = static_cast<int>(room.gaps.size());
-    for (const Gap& gap : room.gaps) {
-      Gaps& same = gaps[gap.model];
-      same.word[same.count++] = word_of(gap.milli, gap.vram);
-    }
-    std::int64_t cpu = 0;
-    std::int64_t memory = 0;
-    for (std::uint32_t index = 0; index < length_ && open > 0; ++index) {
-      const Demand& demand = vocabulary_.demands[drawn_[sequence * length_ + index]];
-      if (cpu + demand.cpu > room.cpu || memory + demand.memory > room.memory)
-        continue;
-      const auto put = std::ranges::find_if(demand.shares, [&](const Share& share) {
-        const auto same = gaps.find(share.model);
-        if (same == gaps.end())
-          return false;
-        const int before = same->second.count;
-        const bool fits = same->second.put(demand.count, share.milli, share.vram);
-        open -= before - same->second.count;
-        return fits;
-      });
-      if (demand.count != 0 && put == demand.shares.end())
-        continue;
-      cpu += demand.cpu;
-      memory += demand.memory;
-      if (demand.count != 0)
-        total.filled += vocabulary_.value_of(demand, *put);
-    }
-    total.cpu = std::max(total.cpu, cpu);
-    total.memory = std::max(total.memory, memory);
+Rollout::Run Rollout::run_any(const Room& room, std::uint32_t sequence) const {
+  std::unordered_map<std::int32_t, Gaps<kMaximumDevices>> gaps;
+  int open = static_cast<int>(room.gaps.size());
+  for (const Gap& gap : room.gaps)
+    gaps[gap.model].append(gap);
+  Run run;
+  for (std::uint32_t index = 0; index < length_ && open > 0; ++index) {
+    const Demand& demand = vocabulary_.demands[drawn_[sequence * length_ + index]];
+    if (run.cpu + demand.cpu > room.cpu || run.memory + demand.memory > room.memory)
+      continue;
+    const auto put = std::ranges::find_if(demand.shares, [&](const Share& share) {
+      const auto same = gaps.find(share.model);
+      if (same == gaps.end())
+        return false;
+      const int before = same->second.count();
+      const bool fits = same->second.put(demand.count, share.milli, share.vram);
+      open -= before - same->second.count();
+      return fits;
+    });
+    if (demand.count != 0 && put == demand.shares.end())
+      continue;
+    run.cpu += demand.cpu;
+    run.memory += demand.memory;
+    if (demand.count != 0)
+      run.filled += vocabulary_.value_of(demand, *put);
   }
-  return total;
+  return run;
 }
 
-const Rollout::Table& Rollout::table_of(std::int32_t model) {
+// Null where the gaps are of several models.
+const Rollout::Table* Rollout::table_for(const Room& room) {
+  const std::int32_t model = room.gaps.front().model;
+  if (room.gaps.back().model != model)
+    return nullptr;
   const auto found = tables_.find(model);
-  if (found != tables_.end())
-    return found->second;
-  Table& table = tables_[model];
+  return found != tables_.end() ? &found->second : &tables_.emplace(model, make_table(model)).first->second;
+}
+
+Rollout::Table Rollout::make_table(std::int32_t model) const {
+  Table table;
   std::vector<std::int32_t> asked{0};
   for (const std::uint32_t number : drawn_) {
     const Demand& demand = vocabulary_.demands[number];
@@ -218,7 +227,36 @@ const Rollout::Table& Rollout::table_of(std::int32_t model) {
       if (step.count >= 0 && std::min(step.milli, kWholeMilli) <= asked[of_class])
         table.masks[of_class * sequences_ + at / length_] |= std::uint64_t{1} << (at % length_);
     }
+  table.lanes = lanes_of(table.steps);
   return table;
+}
+
+LaneSteps Rollout::lanes_of(const std::vector<Step>& steps) const {
+  const auto regular = [](const Step& step) {
+    return step.count <= 0 || (step.vram == 0 && step.milli > 0 && step.milli <= kWholeMilli &&
+                               (step.count == 1 || step.milli == kWholeMilli));
+  };
+  const auto moderate = [](const Step& step) {
+    return step.cpu <= kLaneAmount && step.memory <= kLaneAmount;
+  };
+  LaneSteps lanes;
+  if (!std::ranges::all_of(steps, regular) || !std::ranges::all_of(steps, moderate))
+    return lanes;
+  lanes.length = length_;
+  lanes.sequences = static_cast<std::uint32_t>(lane_filled_.size());
+  const std::size_t size = std::size_t{lanes.length} * lanes.sequences;
+  lanes.milli.assign(size, 0);
+  lanes.count.assign(size, -1);
+  lanes.cpu.assign(size, 0);
+  lanes.memory.assign(size, 0);
+  for (std::size_t at = 0; at < steps.size(); ++at) {
+    const std::size_t lane = at % length_ * lanes.sequences + at / length_;
+    lanes.milli[lane] = static_cast<std::int16_t>(steps[at].milli);
+    lanes.count[lane] = static_cast<std::int16_t>(steps[at].count);
+    lanes.cpu[lane] = steps[at].cpu;
+    lanes.memory[lane] = steps[at].memory;
+  }
+  return lanes;
 }
 
 } // namespace aliquot::placement

@@ -47,6 +47,8 @@ double dot_product(const Candidate& candidate) noexcept {
 
 // Shared devices first, then free ones of nodes in use, then empty nodes (MLaaS in the Wild, NSDI 2022).
 double gpu_packing(const Candidate& candidate) noexcept {
+  if (candidate.demand.count == 0)
+    return 0;
   const int whole = whole_gaps(candidate.before);
   if (whole == static_cast<int>(candidate.before.gaps.size()))
     return std::max(33 - whole, whole);
