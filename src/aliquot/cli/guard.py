@@ -88,8 +88,8 @@ def guard(
     with ExitStack() as stack:
         report = _reporter(stack, log, as_json=as_json)
         running = stack.enter_context(Guard(guarded, chosen, report))
-        if not as_json:
-            _introduce(guarded, chosen, available.reason)
+        if available.reason and not as_json:
+            output.show_note(available.reason)
         if once:
             _end(running.run_once(), as_json=as_json)
         else:
@@ -153,20 +153,6 @@ def _show(event: Event) -> None:
         f"{event.at.astimezone():%H:%M:%S} [{colour}]{event.name}{kind}[/] {escape(event.text)}",
         highlight=False,
     )
-
-
-def _introduce(guarded: Sequence[Device], rules: Rules, reason: str) -> None:
-    if reason:
-        output.show_note(reason)
-    names = ", ".join(f"{each.index} ({each.name})" for each in guarded) or "no card"
-    whose = (
-        "everybody's programs" if rules.only_uid is None else "this user's programs (everybody's: as root)"
-    )
-    output.show_note(f"guarding {names} against {whose}; who is found is {_what(rules)}")
-
-
-def _what(rules: Rules) -> str:
-    return "stopped" if rules.action is Action.STOP else "reported"
 
 
 def _until_told() -> threading.Event:

@@ -18,7 +18,7 @@ from aliquot.policy.guard import Identity
 class Known:
     """A process that is held on to."""
 
-    facts: kernel.Facts
+    identity: Identity
     descriptor: int
     """Its pidfd; -1 where the kernel has none, or no more descriptors."""
 
@@ -26,7 +26,7 @@ class Known:
         """Whether it is still there, and not about to end."""
         if self.descriptor >= 0 and kernel.has_ended(self.descriptor):
             return False
-        return kernel.start_ticks(self.facts.identity.pid) == self.facts.identity.start_ticks
+        return kernel.start_ticks(self.identity.pid) == self.identity.start_ticks
 
 
 class Census:
@@ -46,14 +46,18 @@ class Census:
                 self._known[pid] = known
 
     def living(self, pid: int) -> kernel.Facts | None:
-        """The process behind a pid, if it has been there all the time since it was identified."""
+        """What is known now of the process behind a pid, if it is the one that was identified.
+
+        Its user and its program can change, so they are read anew.
+        """
         known = self._known.get(pid)
-        return known.facts if known is not None and known.lives() else None
+        found = kernel.facts(pid) if known is not None else None
+        return found if known is not None and found is not None and known.lives() else None
 
     def descriptor(self, process: Identity) -> int | None:
         """A copy of a process' pidfd, which its caller closes; None where it is not held any more."""
         known = self._known.get(process.pid)
-        if known is None or known.facts.identity != process or known.descriptor < 0 or not known.lives():
+        if known is None or known.identity != process or known.descriptor < 0 or not known.lives():
             return None
         return os.dup(known.descriptor)
 
@@ -75,9 +79,9 @@ def _hold(pid: int) -> Known | None:
         return None
     except OSError:  # a kernel before 5.3, or too many open files: it can be named, not stopped
         descriptor = -1
-    found = kernel.facts(pid)
-    if found is not None:
-        known = Known(found, descriptor)
+    start = kernel.start_ticks(pid)
+    if start is not None:
+        known = Known(Identity(pid, start), descriptor)
         if known.lives():
             return known
     if descriptor >= 0:

@@ -12,11 +12,11 @@ from aliquot.policy.guard import Finding
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happened. `name` is stable, and what programs match on:
+    """Something that happened. `name` is stable, and what programs match on.
 
-    `found`, `gone` (what was found is so no more), `terminated` (SIGTERM was sent), `killed` (SIGKILL was
-    sent), `stopped` (it has ended), `refused` (it could not be stopped); `card-lost` and `card-back`;
-    `slice-unreadable`.
+    `guarding`: the first look is done. `found`; `gone`: what was found is so no more. `terminated`: SIGTERM
+    was sent; `killed`: SIGKILL was; `stopped`: it has ended; `refused`: it could not be stopped. `card-lost`
+    and `card-back`: a card cannot, and can again, be looked at. `slice-unreadable`: see `SliceView.judged`.
     """
 
     name: str

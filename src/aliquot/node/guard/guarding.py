@@ -23,6 +23,9 @@ _STEP_NS: Final = 50_000_000
 """How often those are looked after who were told to end."""
 
 
+_OUTCOMES: Final = {Action.REPORT: "reported", Action.STOP: "stopped"}
+
+
 class GuardError(UnavailableError):
     """The cards cannot be guarded from here."""
 
@@ -63,6 +66,8 @@ class Guard:
         """One look, and what follows from it. Never fails for what a process or a card does."""
         snapshot = self._looker.look()
         self._history, self.findings = judge(self._history, snapshot, self.rules)
+        if self.looks == 0:
+            self._report(self._beginning())
         self.looks += 1
         self._tell_faults()
         self._tell_findings()
@@ -91,6 +96,20 @@ class Guard:
             if time.monotonic_ns() >= end_ns and not self.busy:
                 return list(found.values())
             self._wait(never, next_ns)
+
+    def _beginning(self) -> Event:
+        cards = self._looker.cards
+        facts = {
+            "cards": [each.uuid for each in cards],
+            "action": str(self.rules.action),
+            "interval_ms": self.rules.interval_ns // 1_000_000,
+            "grace_ms": self.rules.grace_ns // 1_000_000,
+            "only_uid": self.rules.only_uid,
+        }
+        whose = "everybody's programs" if self.rules.only_uid is None else "the programs of this user"
+        names = ", ".join(f"{each.index} ({each.name})" for each in cards) or "no card"
+        text = f"{names} against {whose}; who is found is {_OUTCOMES[self.rules.action]}"
+        return Event(name="guarding", text=text, facts=facts)
 
     def _wait(self, until: threading.Event, next_ns: int) -> None:
         while (left := next_ns - time.monotonic_ns()) > 0:

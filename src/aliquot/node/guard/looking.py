@@ -34,7 +34,8 @@ class Looker:
         self.unjudged: list[str] = []
         """Slices of the last look that could not be read as this version reads them."""
         self._rules = rules
-        self._cards = list(devices)
+        self.cards = list(devices)
+        """Those that are looked at."""
         self._kind = devices[0].kind if devices else DeviceKind.REAL
         self._stack = ExitStack()
         self._nvml: nvml.Nvml | None = None
@@ -53,7 +54,7 @@ class Looker:
         first = self._list()
         self._census.identify({pid for of_card in first.values() for pid in of_card})
         seen = slices.views(
-            slices.find_homes(self._rules.homes), {each.index: each.uuid for each in self._cards}
+            slices.find_homes(self._rules.homes), {each.index: each.uuid for each in self.cards}
         )
         self.unjudged = sorted(each.path for each in seen if not each.judged)
         second = self._list()
@@ -82,14 +83,14 @@ class Looker:
         try:
             library = self._open()
         except nvml.NvmlError as error:
-            self.faults = {each.uuid: error.reason for each in self._cards}
+            self.faults = {each.uuid: error.reason for each in self.cards}
             return found
-        for card in self._cards:
+        for card in self.cards:
             try:
                 found[card.uuid] = nvml_processes.processes(library, library.device(card.uuid))
             except nvml.NvmlError as error:
                 self.faults[card.uuid] = error.reason
-        if self._cards and len(self.faults) == len(self._cards):
+        if self.cards and len(self.faults) == len(self.cards):
             self._close_library()  # the driver may have been loaded anew: it is opened again at the next look
         return found
 
@@ -97,7 +98,7 @@ class Looker:
         """What each card has in use, and for whom it worked, as far as the driver tells."""
         used: dict[str, int] = {}
         percents: dict[str, dict[int, int]] = {}
-        for card in self._cards:
+        for card in self.cards:
             if card.uuid not in listed or self._nvml is None:
                 continue
             try:
