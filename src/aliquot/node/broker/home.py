@@ -27,7 +27,7 @@ _ROOT: Final = 0
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 _BACKLOG: Final = 128
 _CREDENTIALS: Final = struct.Struct("iII")  # struct ucred, unix(7)
-_HINT: Final = "whoever looks after this machine should look at it"
+_HINT: Final = "ask whoever looks after this machine"
 
 
 class HomeUnsafeError(BrokerError):
@@ -143,7 +143,7 @@ def connect(home: Path | None = None, timeout_s: float = 10.0) -> socket.socket:
         connection.close()
         raise BrokerError(
             f"this machine's broker does not answer: {error.strerror or error}",
-            hint="slices are made by it here; running programs go on meanwhile. " + _HINT,
+            hint="slices are made by it here, and programs that run go on; " + _HINT,
         ) from error
     except BrokerUntrustedError:
         connection.close()
