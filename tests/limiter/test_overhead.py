@@ -320,3 +320,26 @@ ok((*driver.cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0), None))
 assert used() >= base + 32 * MIB
 """,
     )
+
+
+def test_what_was_over_the_limit_is_no_lease_afterwards(on_card: Limited) -> None:
+    """A library's variables are loaded when they are asked for, and go with the library alone: until then the
+    slice is over its limit. Nothing of that can be taken when it is gone."""
+    run_clients(
+        on_card,
+        MODULE
+        + """
+start()
+base = used()
+library = ok(driver.cuLibraryLoadData(module(4000 * MIB), [], [], 0, [], [], 0))
+assert driver.cuLibraryGetGlobal(library, b"variable")[0] == REFUSED
+assert driver.cuMemAlloc(2 * MIB)[0] == REFUSED
+ok((*driver.cuLibraryUnload(library), None))
+assert used() == base
+assert driver.cuMemAlloc(66 * MIB)[0] == REFUSED
+assert driver.cuCtxCreate(None, 0, 0)[0] == REFUSED
+ok(driver.cuMemAlloc(64 * MIB))
+assert driver.cuMemAlloc(2 * MIB)[0] == REFUSED
+""",
+    )
+    assert on_card.slice.usage().vram_used_bytes == 0

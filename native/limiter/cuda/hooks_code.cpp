@@ -25,6 +25,17 @@ CUresult taking_here(Call call, Undo undo) noexcept {
   return here->overhead.taking(place.device, [&] { return in_driver(call); }, [&] { in_driver(undo); });
 }
 
+// For calls that load a library's variables into the context, where that is put off until they are asked for.
+// A part of a library cannot be unloaded: what went over the limit stays, charged, and is not handed out.
+template <typename Call>
+CUresult loading_variables(Call call) noexcept {
+  Limiter* here = InsideDriver::here() ? nullptr : limiter();
+  Place place;
+  if (here == nullptr || !here->current_place(place) || place.device == kNoDevice)
+    return may_have_taken(call());
+  return here->overhead.taking(place.device, [&] { return in_driver(call); }, [] {}, 0);
+}
+
 CUresult may_have_given(CUresult answer) noexcept {
   Limiter* here = limiter();
   if (answer == CUDA_SUCCESS && here != nullptr)
@@ -104,12 +115,17 @@ ALIQUOT_EXPORT CUresult cuLibraryUnload(CUlibrary library) {
 }
 
 ALIQUOT_EXPORT CUresult cuLibraryGetModule(CUmodule* module, CUlibrary library) {
-  return may_have_taken(driver().cuLibraryGetModule(module, library));
+  return loading_variables([&] { return driver().cuLibraryGetModule(module, library); });
 }
 
 ALIQUOT_EXPORT CUresult cuLibraryGetGlobal(CUdeviceptr* address, size_t* bytes, CUlibrary library,
                                            const char* name) {
-  return may_have_taken(driver().cuLibraryGetGlobal(address, bytes, library, name));
+  return loading_variables([&] { return driver().cuLibraryGetGlobal(address, bytes, library, name); });
+}
+
+ALIQUOT_EXPORT CUresult cuLibraryGetManaged(CUdeviceptr* address, size_t* bytes, CUlibrary library,
+                                            const char* name) {
+  return loading_variables([&] { return driver().cuLibraryGetManaged(address, bytes, library, name); });
 }
 
 ALIQUOT_EXPORT CUresult cuKernelGetFunction(CUfunction* function, CUkernel kernel) {

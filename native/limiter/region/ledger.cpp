@@ -87,12 +87,11 @@ void Ledger::release(unsigned device, std::uint64_t bytes) noexcept {
   }
 }
 
+// Over the limit only `held` rises: a lease that was raised along with it would outlive what was held.
 void Ledger::charge(unsigned device, std::uint64_t bytes) noexcept {
-  if (device >= region_.device_count())
+  if (device >= region_.device_count() || reserve(device, bytes))
     return;
-  layout::DeviceAccount& mine = slot_->devices[device];
-  mine.granted.fetch_add(bytes);
-  note_peak(device, mine.held.fetch_add(bytes) + bytes);
+  note_peak(device, slot_->devices[device].held.fetch_add(bytes) + bytes);
 }
 
 std::uint64_t Ledger::held(unsigned device) const noexcept {
@@ -145,11 +144,11 @@ bool Ledger::widen_lease(unsigned device, std::uint64_t bytes) noexcept {
   const layout::DeviceAccount& mine = slot_->devices[device];
   const std::uint64_t spare = std::min(region_.vram_limit(device) / kSparePart, kMaxSpare);
   for (unsigned attempt = 0; attempt < kMaxAttempts; ++attempt) {
-    const std::uint64_t granted = bounded(mine.granted), wanted = bounded(mine.held) + bytes;
+    const std::uint64_t granted = bounded(mine.granted), held = bounded(mine.held), wanted = held + bytes;
     if (wanted <= granted)
       return true;
     Tally seen;
-    switch (ask(device, wanted - granted + (attempt == 0 ? spare : 0), seen)) {
+    switch (ask(device, wanted - std::max(granted, held) + (attempt == 0 ? spare : 0), seen)) {
     case Answer::Given:
       return true;
     case Answer::Busy:
@@ -175,7 +174,8 @@ Ledger::Answer Ledger::ask(unsigned device, std::uint64_t bytes, Tally& seen) no
   seen = tally(device);
   const std::uint64_t limit = region_.vram_limit(device);
   if (seen.firm + seen.pending + bytes <= limit) {
-    mine.granted.fetch_add(bytes); // before `asking` goes: others may count it twice, never not at all
+    // Before `asking` goes: others may count it twice, never not at all.
+    mine.granted.fetch_add(seen.beyond_lease + bytes);
     mine.asking.store(0);
     return Answer::Given;
   }
@@ -192,9 +192,12 @@ Ledger::Tally Ledger::tally(unsigned device) const noexcept {
       continue;
     const layout::DeviceAccount& account = slot.devices[device];
     const std::uint64_t asking = bounded(account.asking), granted = bounded(account.granted);
-    sum.firm += std::max(granted, bounded(account.held));
+    const std::uint64_t charged = std::max(granted, bounded(account.held));
+    sum.firm += charged;
     if (index != slot_index_)
       sum.pending += asking;
+    else
+      sum.beyond_lease = charged - granted;
   }
   // After the slots: what a burial takes off them is counted here from then on, and at worst twice.
   sum.firm += orphaned_bytes(account_, device);

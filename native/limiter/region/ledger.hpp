@@ -46,8 +46,9 @@ class Ledger {
 
  private:
   struct Tally {
-    std::uint64_t firm = 0;    // granted, or held beyond that
-    std::uint64_t pending = 0; // what others ask for at this moment
+    std::uint64_t firm = 0;         // granted, or held beyond that
+    std::uint64_t pending = 0;      // what others ask for at this moment
+    std::uint64_t beyond_lease = 0; // of firm, what this process holds and was not granted
     bool operator==(const Tally&) const = default;
   };
   enum class Answer : std::uint8_t { Given, Busy, OverLimit };
