@@ -1,6 +1,7 @@
-"""The limiter: added time a call, exactness of shares, work kept, latency, memory, whole programs.
+"""The limiter: added time a call, exactness of shares, work kept, latency, memory, whole programs,
+and how soon the guard finds who goes past it.
 
-    aliquot bench limiter [--only calls,shares,latency,memory,programs] [--seconds S] [--plot FILE.png]
+    aliquot bench limiter [--only calls,shares,latency,memory,programs,bypass] [--seconds S] [--plot FILE.png]
                           [--preload OTHER.so] [--env KEY=VALUE]... [--real]
 
 With --preload another interposer is measured in the place of the limiter: the same drivers, programs and
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from aliquot import native
 from aliquot.bench import BenchmarkUnavailable, Report, benchmark
-from benchmarks.limiter_parts import calls, latency, memory, options, plot, programs, shares, stage
+from benchmarks.limiter_parts import bypass, calls, latency, memory, options, plot, programs, shares, stage
 
 
 def _picture(report: Report, chosen: options.Options, curves: shares.Curves) -> None:
@@ -40,6 +41,7 @@ def measure(report: Report) -> None:
         "latency": latency.measure,
         "memory": memory.measure,
         "programs": programs.measure,
+        "bypass": bypass.measure,
     }
     for name in chosen.parts:
         with stage.opened(chosen) as opened:

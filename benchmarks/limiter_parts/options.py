@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aliquot.errors import InvalidValueError
 
-PARTS = ("calls", "shares", "latency", "memory", "programs")
+PARTS = ("calls", "shares", "latency", "memory", "programs", "bypass")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,18 @@ from aliquot.errors import InvalidValueError
 
 _DEFAULTS: Final = Path(__file__).with_name("guard.toml")
 _TOP: Final = frozenset(
-    {"interval_ms", "grace_ms", "action", "kill_after_ms", "kinds", "slack", "exempt", "device", "homes"}
+    {
+        "interval_ms",
+        "grace_ms",
+        "action",
+        "kill_after_ms",
+        "kinds",
+        "slack",
+        "exempt",
+        "device",
+        "homes",
+        "only_uid",
+    }
 )
 _KINDS: Final = frozenset({"stranger", "wrong-card", "unaccounted", "over-limit", "out-of-turn", "drawing"})
 _SLACK: Final = frozenset({"memory_bytes", "compute_percent", "compute_window_ms"})
@@ -124,6 +135,7 @@ def _rules(document: Mapping[str, Any]) -> Rules:
         compute_window_ns=_number(slack, "compute_window_ms", 500, 60_000) * _MS,
         exempt=tuple(_exemption(entry) for entry in _list(document, "exempt")),
         devices=tuple(_device(entry) for entry in _list(document, "device")),
+        only_uid=_number(document, "only_uid", 0, 2**32 - 2) if "only_uid" in document else None,
         homes=tuple(_path(entry, "homes") for entry in _values(document, "homes")),
     )
 
