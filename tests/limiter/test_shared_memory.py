@@ -192,3 +192,62 @@ for line in sys.stdin:
             assert tell(second) == "closed"
             assert shared.slice.usage().vram_used_bytes == context
             second.kill()
+
+
+POOL = """
+import ctypes, socket
+start()
+properties = driver.CUmemPoolProps()
+properties.allocType = driver.CUmemAllocationType.CU_MEM_ALLOCATION_TYPE_PINNED
+properties.location.type = driver.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
+DESCRIPTOR = driver.CUmemAllocationHandleType.CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR
+properties.handleTypes = DESCRIPTOR
+stream = ok(driver.cuStreamCreate(0))
+channel = socket.socket(fileno=int(sys.argv[1]))
+"""
+POOL_MAKER = """
+pool = ok(driver.cuMemPoolCreate(properties))
+address = ok(driver.cuMemAllocFromPoolAsync(20 * MIB, pool, stream))
+ok((*driver.cuStreamSynchronize(stream), None))
+data = ok(driver.cuMemPoolExportPointer(address))
+descriptor = int(ok(driver.cuMemPoolExportToShareableHandle(pool, DESCRIPTOR, 0)))
+socket.send_fds(channel, [ctypes.string_at(data.getPtr(), 64)], [descriptor])
+print("sent", flush=True)
+sys.stdin.read()
+"""
+POOL_OPENER = """
+message, (descriptor,), _, _ = socket.recv_fds(channel, 64, 1)
+data = driver.CUmemPoolPtrExportData()
+ctypes.memmove(data.getPtr(), message, 64)
+pool = ok(driver.cuMemPoolImportFromShareableHandle(descriptor, DESCRIPTOR, 0))
+address = ok(driver.cuMemPoolImportPointer(pool, data))
+print("open", flush=True)
+for line in sys.stdin:
+    ok((*driver.cuMemFreeAsync(address, stream), None))
+    ok((*driver.cuStreamSynchronize(stream), None))
+    ok((*driver.cuMemPoolDestroy(pool), None))
+    os.close(descriptor)
+    print("closed", flush=True)
+"""
+
+
+def test_a_pool_that_outlives_its_maker(shared: Limited, machine: Mapping[str, str]) -> None:
+    """What another process' pool gave is its maker's, and after him charged once to who imported it."""
+    ours, theirs = socket.socketpair()
+    context = context_of(shared)
+
+    def start(text: str, end: socket.socket) -> subprocess.Popen[str]:
+        return shared.start(CLIENTS + POOL + text, str(end.fileno()), pass_fds=[end.fileno()])
+
+    with start(POOL_MAKER, ours) as maker, start(POOL_OPENER, theirs) as opener:
+        ours.close()
+        theirs.close()
+        assert (line_of(maker), line_of(opener)) == ("sent", "open")
+        used = 2 * context + SHARED
+        assert shared.slice.usage().vram_used_bytes == used == from_outside(machine, USED)
+        maker.kill()
+        maker.wait()
+        assert shared.slice.usage().vram_used_bytes == context + SHARED == from_outside(machine, USED)
+        assert tell(opener) == "closed"
+        assert shared.slice.usage().vram_used_bytes == context == from_outside(machine, USED)
+        opener.kill()
