@@ -7,6 +7,7 @@
 #include "native/limiter/cuda/driver.hpp"
 #include "native/limiter/cuda/entry_points.hpp"
 #include "native/limiter/cuda/limiter.hpp"
+#include "native/limiter/cuda/visible_cards.hpp"
 #include "native/limiter/own_slice.hpp"
 
 namespace aliquot::limiter {
@@ -60,6 +61,11 @@ CUresult substitute(const char* symbol, void** function, int version, cuuint64_t
   return CUDA_SUCCESS;
 }
 
+CUresult init_driver(const Limiter& here, unsigned flags) noexcept {
+  const EnvironmentForDriver environment(here.cards());
+  return driver().cuInit(flags);
+}
+
 } // namespace
 } // namespace aliquot::limiter
 
@@ -73,7 +79,7 @@ ALIQUOT_EXPORT CUresult cuInit(unsigned int flags) {
   Limiter* here = attach_limiter();
   if (here == nullptr)
     return CUDA_ERROR_SYSTEM_NOT_READY;
-  const CUresult result = driver().cuInit(flags);
+  const CUresult result = init_driver(*here, flags);
   if (result == CUDA_SUCCESS)
     here->map_devices();
   return result;

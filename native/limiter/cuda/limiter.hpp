@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <span>
 
 #include "aliquot/cuda_abi.h"
 #include "native/limiter/cuda/allocation_table.hpp"
@@ -41,6 +42,10 @@ class Limiter {
  public:
   Limiter(SliceRegion& region, Ledger& ledger) noexcept : region_(region), ledger_(ledger) {}
 
+  // What the slice may use of each of its cards, in its order.
+  std::span<const layout::DeviceLimit> cards() const noexcept {
+    return {region_.limits().devices, region_.device_count()};
+  }
   // Learns which of the driver's devices are the slice's. After a successful cuInit of the driver.
   void map_devices() noexcept;
   unsigned device_of(CUdevice ordinal) const noexcept;

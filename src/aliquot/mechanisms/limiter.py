@@ -48,15 +48,17 @@ def libraries() -> tuple[Path, ...]:
 def environment(slice_: Slice, base: Mapping[str, str]) -> dict[str, str]:
     """`base` (say `os.environ`), changed so that a program runs on the slice.
 
-    Libraries that are preloaded already stay so, behind the limiter's. Only the slice's cards are visible
-    (`CUDA_VISIBLE_DEVICES`). Raises `NotInstalledError`, `SliceNotFoundError` and `SliceDamagedError`.
+    Libraries that are preloaded already stay so, behind the limiter's. The limiter has the driver show the
+    slice's cards only; `CUDA_VISIBLE_DEVICES`, if a program sets it, chooses among them. `base`'s is dropped.
+    Raises `NotInstalledError`, `SliceNotFoundError` and `SliceDamagedError`.
     """
     ours = _loadable(slice_)
+    # The caller's choice was among all cards of the machine.
+    kept = {name: value for name, value in base.items() if name != "CUDA_VISIBLE_DEVICES"}
     return {
-        **base,
+        **kept,
         "LD_PRELOAD": ":".join([*ours, *_others(base.get("LD_PRELOAD", ""), ours)]),
         SLICE_VARIABLE: str(slice_.path.absolute()),
-        "CUDA_VISIBLE_DEVICES": ",".join(str(limit.device) for limit in slice_.limits()),
     }
 
 

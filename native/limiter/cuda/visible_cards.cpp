@@ -1,0 +1,173 @@
+#include "native/limiter/cuda/visible_cards.hpp"
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string_view>
+#include <unistd.h>
+
+namespace aliquot::limiter {
+namespace {
+
+constexpr std::string_view kVariable = "CUDA_VISIBLE_DEVICES=";
+constexpr int kNone = -1;
+
+struct CardName {
+  char text[kCardNameLength + 1] = {};
+};
+
+CardName name_of(const layout::DeviceLimit& card) noexcept {
+  CardName name;
+  if (card.known_by != layout::kKnownByUuid) {
+    std::snprintf(name.text, sizeof name.text, "%u", card.physical_index);
+    return name;
+  }
+  int length = std::snprintf(name.text, sizeof name.text, "GPU-");
+  for (unsigned i = 0; i < sizeof card.uuid; ++i) {
+    const char* dash = i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "";
+    length += std::snprintf(name.text + length, sizeof name.text - static_cast<std::size_t>(length), "%s%02x",
+                            dash, card.uuid[i]);
+  }
+  return name;
+}
+
+std::string_view trimmed(std::string_view text) noexcept {
+  const auto first = text.find_first_not_of(" \t");
+  if (first == std::string_view::npos)
+    return {};
+  return text.substr(first, text.find_last_not_of(" \t") - first + 1);
+}
+
+int by_index(std::string_view entry, std::size_t count) noexcept {
+  std::size_t index = 0;
+  for (const char digit : entry) {
+    if (digit < '0' || digit > '9' || index >= count)
+      return kNone;
+    index = index * 10 + static_cast<std::size_t>(digit - '0');
+  }
+  return !entry.empty() && index < count ? static_cast<int>(index) : kNone;
+}
+
+int by_uuid(std::string_view entry, std::span<const layout::DeviceLimit> cards) noexcept {
+  int found = kNone;
+  for (std::size_t i = 0; i < cards.size(); ++i) {
+    if (!std::string_view(name_of(cards[i]).text).starts_with(entry))
+      continue;
+    if (found != kNone)
+      return kNone; // ambiguous
+    found = static_cast<int>(i);
+  }
+  return found;
+}
+
+class Definition {
+ public:
+  explicit Definition(VisibleCards& to) noexcept : to_(to.definition) { append(kVariable); }
+
+  void add(const layout::DeviceLimit& card) noexcept { add(name_of(card).text); }
+  void add(std::string_view name) noexcept {
+    if (named_++ > 0)
+      append(",");
+    append(name);
+  }
+  bool is_full() const noexcept { return named_ == VisibleCards::kMostNamed; }
+  bool is_empty() const noexcept { return named_ == 0; }
+
+ private:
+  void append(std::string_view text) noexcept {
+    std::memcpy(to_, text.data(), text.size());
+    to_ += text.size();
+    *to_ = '\0';
+  }
+
+  char* to_;
+  std::size_t named_ = 0;
+};
+
+void add_asked(Definition& to, std::string_view asked, std::span<const layout::DeviceLimit> cards) noexcept {
+  while (!to.is_full()) {
+    const auto comma = asked.find(',');
+    const std::string_view entry = trimmed(asked.substr(0, comma));
+    const int card = entry.starts_with("GPU-") ? by_uuid(entry, cards) : by_index(entry, cards.size());
+    if (card == kNone)
+      return;
+    to.add(cards[static_cast<std::size_t>(card)]);
+    if (comma == std::string_view::npos)
+      return;
+    asked.remove_prefix(comma + 1);
+  }
+}
+
+// Environments in turn, and who is in need of one: several threads may call cuInit, and a driver may call it
+// itself.
+struct Exchange {
+  std::atomic<unsigned> users{0};
+  std::atomic<char**> before{nullptr};
+  std::atomic<char**> ours{nullptr};
+};
+constinit Exchange exchange;
+
+bool is_variable(const char* definition) noexcept {
+  return std::strncmp(definition, kVariable.data(), kVariable.size()) == 0;
+}
+
+// A copy of the environment with that definition in it; null where there is no memory. It is never freed:
+// another thread may be reading it.
+char** environment_with(const char* definition) noexcept {
+  std::size_t count = 0;
+  while (environ != nullptr && environ[count] != nullptr)
+    ++count;
+  char* kept = strdup(definition);
+  auto** made = static_cast<char**>(std::malloc((count + 2) * sizeof(char*)));
+  if (kept == nullptr || made == nullptr)
+    return nullptr;
+  made[0] = kept;
+  std::size_t length = 1;
+  for (std::size_t i = 0; i < count && environ[i] != nullptr; ++i)
+    if (!is_variable(environ[i]))
+      made[length++] = environ[i];
+  made[length] = nullptr;
+  return made;
+}
+
+} // namespace
+
+VisibleCards visible_to_driver(const char* asked, std::span<const layout::DeviceLimit> cards) noexcept {
+  VisibleCards made;
+  Definition definition(made);
+  if (asked != nullptr)
+    add_asked(definition, asked, cards);
+  else
+    for (const layout::DeviceLimit& card : cards)
+      definition.add(card);
+  if (definition.is_empty())
+    definition.add("-1");
+  return made;
+}
+
+EnvironmentForDriver::EnvironmentForDriver(std::span<const layout::DeviceLimit> cards) noexcept {
+  exchange.users.fetch_add(1);
+  const char* asked = std::getenv("CUDA_VISIBLE_DEVICES");
+  const VisibleCards wanted = visible_to_driver(asked, cards);
+  if (asked != nullptr && std::strcmp(asked, wanted.definition + kVariable.size()) == 0)
+    return; // so already, also while another thread is here
+  char** before = environ;
+  char** made = environment_with(wanted.definition);
+  if (made == nullptr)
+    return;
+  exchange.before.store(before);
+  exchange.ours.store(made);
+  environ = made;
+}
+
+EnvironmentForDriver::~EnvironmentForDriver() {
+  if (exchange.users.fetch_sub(1) != 1)
+    return;
+  char** ours = exchange.ours.load();
+  // Whoever changed the environment meanwhile changed a copy of ours, and keeps it.
+  if (ours != nullptr && environ == ours)
+    environ = exchange.before.load();
+}
+
+} // namespace aliquot::limiter
