@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import aliquot
 from aliquot.bench import BenchmarkUnavailable, Report
 from aliquot.policy.guard import default_rules
 
@@ -86,7 +87,10 @@ def _guarding(stage: Stage) -> Iterator[_Guard]:
     rules.write_text(f'homes = ["{stage.slices}"]\nonly_uid = {os.getuid()}\n', encoding="utf-8")
     where = ["--simulate"] if stage.card is None else ["--device", stage.card.uuid]
     command = [sys.executable, "-m", "aliquot", "guard", "--policy", "stop", "--json", "--rules", str(rules)]
-    environment = stage.base if stage.card is None else stage.system
+    environment = {
+        **(stage.base if stage.card is None else stage.system),
+        "PYTHONPATH": str(Path(aliquot.__file__).parents[1]),
+    }
     with subprocess.Popen(
         [*command, *where], env=environment, stdout=subprocess.PIPE, bufsize=0, start_new_session=True
     ) as process:
