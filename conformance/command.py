@@ -33,8 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     options = parser.parse_intermixed_args(arguments)
-    if (options.neighbour or options.slice_options) and not (options.inside_slice or options.compare):
-        parser.error("--neighbour and --slice-options are of a slice: say --inside-slice or --compare")
+    of_a_slice = options.neighbour or options.slice_options or options.every_card
+    if of_a_slice and not (options.inside_slice or options.compare):
+        parser.error("these options are of a slice: say --inside-slice or --compare")
+    if options.every_card and options.slice_options:
+        parser.error("--slice-options are of a slice of one card")
     try:
         suite = suites.suite(options.suite)
         return _run(suite, options)
@@ -47,11 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(suite: Suite, options: argparse.Namespace) -> int:
-    cards = options.cards or (suite.slice_cards if options.compare else None)
+    one_card = options.compare and not options.every_card
+    cards = options.cards or (suite.slice_cards if one_card else None)
     if cards:
         suite = replace(suite, cards=cards)
     if options.compare:
-        return _compare(suite, options)
+        return _compare(suite, cards, options)
     inside = _inside(options) if options.inside_slice else None
     folder = options.out / suite.name / _folder_name(inside, cards)
     run, selection = _prepared(suite, folder, inside, options)
@@ -69,12 +73,12 @@ def _run(suite: Suite, options: argparse.Namespace) -> int:
     )
 
 
-def _compare(suite: Suite, options: argparse.Namespace) -> int:
+def _compare(suite: Suite, cards: str | None, options: argparse.Namespace) -> int:
     """Outside a slice and inside one on the same machine; what has a result is not run again."""
     inside = _inside(options)
     found: list[list[Result]] = []
     for place in (None, inside):
-        folder = options.out / suite.name / _folder_name(place, suite.cards)
+        folder = options.out / suite.name / _folder_name(place, cards)
         run, selection = _prepared(suite, folder, place, options)
         print(f"{'outside a slice' if place is None else 'inside a slice'}: {folder}", flush=True)
         found.append(run.run(selection, jobs=options.jobs, progress=_Progress(options.quiet)))
@@ -100,12 +104,17 @@ def _prepared(
 
 
 def _inside(options: argparse.Namespace) -> Inside:
-    return Inside(options=tuple(shlex.split(options.slice_options)), neighbour=options.neighbour)
+    return Inside(
+        every_card=options.every_card,
+        options=tuple(shlex.split(options.slice_options)),
+        neighbour=options.neighbour,
+    )
 
 
 def _folder_name(inside: Inside | None, cards: str | None) -> str:
     """Results on other cards, or of another slice, are no part of the suite's own."""
     around = ["bare"] if inside is None else ["inside-slice", *inside.options]
+    around += ["every-card"] if inside is not None and inside.every_card else []
     around += ["neighbour"] if inside is not None and inside.neighbour else []
     return "-".join(part.strip("-").replace("/", "_") for part in [*around, cards or ""] if part)
 
@@ -195,6 +204,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="OPTIONS",
         help="more options of `aliquot run` for the slice: --slice-options='--compute 30%%'",
     )
+    add("--every-card", action="store_true", help="a slice of all cards of the suite's machine, not of one")
     add("--neighbour", action="store_true", help="another slice keeps the card busy meanwhile")
     add(
         "--same-as",

@@ -50,7 +50,7 @@ def summary(compared: Sequence[Pair], inside: Inside, use: Use) -> str:
     different = [each for each in compared if not each.alike]
     counts = Counter(_outcome(each.now) for each in compared)
     outcomes = ", ".join(f"{number} {outcome}" for outcome, number in counts.most_common())
-    around = " ".join(inside.options) or "memory alone"
+    around = "every card" if inside.every_card else " ".join(inside.options) or "memory alone"
     beside = ", beside a slice that is always busy" if inside.neighbour else ""
     return "\n".join(
         [
@@ -70,6 +70,7 @@ def write_json(file: Path, suite: Suite, compared: Sequence[Pair], inside: Insid
         "package": report.package(suite),
         "cards": suite.cards,
         "vram": suite.slice_vram,
+        "every_card": inside.every_card,
         "slice_options": list(inside.options),
         "neighbour": inside.neighbour,
         "compared": len(compared),

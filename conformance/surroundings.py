@@ -18,6 +18,7 @@ from conformance.neighbour import busy_neighbour
 from conformance.suite import Suite
 
 _INSIDE: Final = Path(__file__).parent / "inside"
+_SLICE_OF_ALL: Final = Path(__file__).with_name("slice_of_all.py")
 _DROPPED: Final = ("ALIQUOT_SIMGPU", "ALIQUOT_SLICE", "CUDA_", "CUPY_", "NUMBA_", "PYTEST_", "PYTHON")
 """Whoever starts a run has settings of their own, which are not the suite's."""
 _KEPT: Final = ("ALIQUOT_SIMGPU_HOST_BYTES", "ALIQUOT_SIMGPU_THREADS", "ALIQUOT_SIMGPU_ISA")
@@ -27,6 +28,8 @@ _KEPT: Final = ("ALIQUOT_SIMGPU_HOST_BYTES", "ALIQUOT_SIMGPU_THREADS", "ALIQUOT_
 class Inside:
     """How the slice is made in which a suite runs."""
 
+    every_card: bool = False
+    """Whether it is of all cards of the machine; then it has no options."""
     options: tuple[str, ...] = ()
     """For `aliquot run`, besides its memory: `--compute 30%`."""
     neighbour: bool = False
@@ -94,7 +97,9 @@ def _environment(suite: Suite, home: Path, folder: Path, *, inside: bool) -> dic
 def _command(suite: Suite, inside: Inside | None, use: Path) -> tuple[str, ...]:
     """The same pytest inside and outside, so that nothing but the slice differs."""
     limited: tuple[str, ...] = ()
-    if inside is not None:
+    if inside is not None and inside.every_card:
+        limited = (sys.executable, str(_SLICE_OF_ALL), suite.slice_vram, str(use), "--")
+    elif inside is not None:
         limited = (sys.executable, "-m", "aliquot", "run", "--simulate", "--quiet", "--json", str(use))
         limited += ("--vram", suite.slice_vram, *inside.options, "--")
     plugins = [part for plugin in ("conformance_recorder", *suite.plugins) for part in ("-p", plugin)]

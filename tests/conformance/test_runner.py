@@ -377,3 +377,15 @@ def test_work_beside_a_neighbour_is_done_in_turns(tmp_path, out, monkeypatch):
 def test_options_of_a_slice_want_one(options):
     with pytest.raises(SystemExit):
         command.main(["numba-cuda", *options])
+
+
+def test_slice_of_every_card(tmp_path, out, monkeypatch):
+    text = FAULTY.partition("def test_before")[0]
+    text += 'def test_cards():\n    launch()\n    assert call("cuDeviceGetCount") == 2\n'
+    text += '    assert call("cuDeviceTotalMem", 1) <= 2**30 or "ALIQUOT_SLICE" not in os.environ\n'
+    suite = replace(
+        suite_of(tmp_path, {"test_cards": "import os\n" + text}), cards="t4:2", slice_cards="t4:1"
+    )
+    status, told = compare(suite, out, monkeypatch, "--every-card")
+    assert (status, told["alike"], told["cards"]) == (0, 1, "t4:2")
+    assert told["inside"] == {"passed": 1}
