@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -238,61 +240,47 @@ def test_damage_is_noticed(slice_home: Path, name: str) -> None:
         made.usage()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(at=st.integers(0, load().structures["Account"].size - 1), data=st.binary(min_size=1, max_size=3000))
-def test_hostile_accounts_are_read_within_bounds(slice_home: Path, at: int, data: bytes) -> None:
+def account_is_sane(made: Slice) -> None:
+    usage = made.usage()
+    assert 0 <= usage.vram_used_bytes < 2**63 * 512
+    assert usage.work.launches >= 0
+    assert all(process.command.isprintable() for process in usage.processes)
+
+
+def limits_are_sane(made: Slice) -> None:
+    assert 1 <= len(made.limits()) <= 16
+    assert all(0 <= limit.compute_request_ppm <= 1_000_000 for limit in made.limits())
+    assert made.qos().name.isprintable()
+
+
+def grant_is_sane(made: Slice) -> None:
+    device = made.usage().devices[0]
+    assert 0 <= device.share_ppm <= 1_000_000
+    assert all(0 <= each < 2**63 for each in (device.held_ns, device.waited_ns, device.turns))
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "is_sane"),
+    [
+        ("account", "Account", account_is_sane),
+        ("limits", "Limits", limits_are_sane),
+        ("grant", "Grant", grant_is_sane),
+    ],
+)
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(where=st.integers(0, 2**30), data=st.binary(min_size=1, max_size=3000))
+def test_hostile_files_are_read_within_bounds(
+    slice_home: Path, name: str, shape: str, is_sane: Callable[[Slice], None], where: int, data: bytes
+) -> None:
     made = Slice.create(vram_bytes=GIB, home=slice_home)
-    size = load().structures["Account"].size
-    with (made.path / "account").open("r+b") as file:
+    size = load().structures[shape].size
+    at = where % size
+    (made.path / name).chmod(0o600)
+    with (made.path / name).open("r+b") as file:
         file.seek(at)
         file.write(data[: size - at])
-    try:
-        usage = made.usage()
-    except SliceDamagedError:
-        pass
-    else:
-        assert 0 <= usage.vram_used_bytes < 2**63 * 512
-        assert usage.work.launches >= 0
-        assert all(process.command.isprintable() for process in usage.processes)
-    finally:
-        made.remove()
-
-
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(at=st.integers(0, load().structures["Limits"].size - 1), data=st.binary(min_size=1, max_size=600))
-def test_hostile_limits_are_read_within_bounds(slice_home: Path, at: int, data: bytes) -> None:
-    made = Slice.create(vram_bytes=GIB, home=slice_home)
-    content = bytearray((made.path / "limits").read_bytes())
-    content[at : at + len(data)] = data[: len(content) - at]
-    (made.path / "limits").chmod(0o600)
-    (made.path / "limits").write_bytes(content)
-    try:
-        assert 1 <= len(made.limits()) <= 16
-        assert all(0 <= limit.compute_request_ppm <= 1_000_000 for limit in made.limits())
-        assert made.qos().name.isprintable()
-    except SliceDamagedError:
-        pass
-    finally:
-        made.remove()
-
-
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(at=st.integers(0, load().structures["Grant"].size - 1), data=st.binary(min_size=1, max_size=600))
-def test_hostile_grants_are_read_within_bounds(slice_home: Path, at: int, data: bytes) -> None:
-    made = Slice.create(vram_bytes=GIB, home=slice_home)
-    content = bytearray((made.path / "grant").read_bytes())
-    content[at : at + len(data)] = data[: len(content) - at]
-    (made.path / "grant").chmod(0o600)
-    (made.path / "grant").write_bytes(content)
-    try:
-        device = made.usage().devices[0]
-    except SliceDamagedError:
-        pass
-    else:
-        assert 0 <= device.share_ppm <= 1_000_000
-        assert all(0 <= each < 2**63 for each in (device.held_ns, device.waited_ns, device.turns))
-    finally:
-        made.remove()
+    with made, suppress(SliceDamagedError):
+        is_sane(made)
 
 
 def test_owner_words_say_who_and_since_when() -> None:

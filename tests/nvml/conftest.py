@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,20 @@ def outcome(call, *arguments):
 """
 
 
+def answer_of(arguments: Sequence[str], env: Mapping[str, str]) -> Any:
+    """What a client in Python, called with these arguments, prints as JSON. Fails where the client does."""
+    done = subprocess.run(
+        [sys.executable, *arguments], env=dict(env), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def result_of(code: str, env: Mapping[str, str]) -> Any:
+    """What code puts into `result`; it has imported json."""
+    return answer_of(["-c", f"{code}\nprint(json.dumps(result))"], env)
+
+
 @pytest.fixture
 def nvml_env(simgpu_env: dict[str, str]) -> dict[str, str]:
     return simgpu_env | {"ALIQUOT_SIMGPU": "h100:2,t4,rtx4090", "ALIQUOT_SIMGPU_HOST_BYTES": "1Ti"}
@@ -35,17 +49,7 @@ def nvml(nvml_env: Mapping[str, str]) -> Callable[..., Any]:
 
     def run(code: str, *, initialise: bool = True, **env: str) -> Any:
         start = "n.nvmlInit()\n" if initialise else ""
-        source = f"{PRELUDE}{start}{code}\nprint(json.dumps(result))"
-        done = subprocess.run(
-            [sys.executable, "-c", source],
-            env={**nvml_env, **env},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        return result_of(f"{PRELUDE}{start}{code}", {**nvml_env, **env})
 
     return run
 

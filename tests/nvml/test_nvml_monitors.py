@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from ..lines import LineProgram
+from .conftest import answer_of, result_of
 
 MIB, GIB = 1 << 20, 1 << 30
 Nvml = Callable[..., Any]
@@ -23,21 +23,8 @@ def nvitop(nvml_env: Mapping[str, str]) -> Nvitop:
     """Runs code with nvitop's classes imported, and returns what it puts into `result`."""
 
     def run(code: str, **env: str) -> Any:
-        source = (
-            "import json\n"
-            "from nvitop import CudaDevice, Device, GpuProcess, MigDevice, PhysicalDevice, take_snapshots\n"
-            f"{code}\nprint(json.dumps(result))"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", source],
-            env={**nvml_env, **env},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        classes = "CudaDevice, Device, GpuProcess, MigDevice, PhysicalDevice, take_snapshots"
+        return result_of(f"import json\nfrom nvitop import {classes}\n{code}", {**nvml_env, **env})
 
     return run
 
@@ -183,16 +170,7 @@ def test_nvitop_knows_mig_devices(nvitop: Nvitop, divided: dict[str, str]) -> No
 
 def gpustat(env: Mapping[str, str]) -> dict[str, Any]:
     """What `gpustat --json` says."""
-    done = subprocess.run(
-        [sys.executable, "-m", "gpustat", "--json"],
-        env=dict(env),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return answer_of(["-m", "gpustat", "--json"], env)
 
 
 @pytest.fixture

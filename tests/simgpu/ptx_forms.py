@@ -15,7 +15,8 @@ from itertools import product
 
 import ieee
 import numpy as np
-from ieee import BF16, F16, F32, F64, Format
+from ieee import BF16, F16, F32, Format
+from ptx_atomics import ATOMICS
 from ptx_cases import FORMATS, PACKED, THREADS, TYPES, Case, case
 
 Rule = Callable[..., int]
@@ -439,36 +440,15 @@ def vectors() -> list[Case]:
     return made
 
 
-def wrapped(old: int, bound: int) -> int:
-    return 0 if old >= bound else old + 1
-
-
-def lowered(old: int, bound: int) -> int:
-    return bound if old == 0 or old > bound else old - 1
-
-
-ATOMICS: list[tuple[str, tuple[str, ...], Rule]] = [
-    ("add", ("u32", "s32", "u64"), lambda a, b: a + b),
-    ("min", ("u32", "s32", "u64", "s64"), min),
-    ("max", ("u32", "s32", "u64", "s64"), max),
-    ("inc", ("u32",), wrapped),
-    ("dec", ("u32",), lowered),
-    ("and", ("b32", "b64"), lambda a, b: a & b),
-    ("or", ("b32", "b64"), lambda a, b: a | b),
-    ("xor", ("b32", "b64"), lambda a, b: a ^ b),
-    ("exch", ("b32", "b64"), lambda _, b: b),
-    ("add", ("f32",), lambda a, b: ieee.add(F32, a, b)),
-    ("add", ("f64",), lambda a, b: ieee.add(F64, a, b)),
-    *(
-        ("add.noftz", (k, k + "x2"), lambda a, b, f=f: ieee.add(f, a, b))
-        for k, f in (("f16", F16), ("bf16", BF16))
-    ),
+SMALL_ATOMICS = [
+    ("add.noftz", (k, k + "x2"), lambda a, b, f=f: ieee.add(f, a, b))
+    for k, f in (("f16", F16), ("bf16", BF16))
 ]
 
 
 def atomics() -> list[Case]:
     made = []
-    for (name, kinds, rule), space in product(ATOMICS, ("", "global", "shared")):
+    for (name, kinds, rule), space in product([*ATOMICS, *SMALL_ATOMICS], ("", "global", "shared")):
         for kind in kinds:
             where, needs = cell_of(space)
             if space == "":

@@ -2,42 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import ieee
 import numpy as np
 import pytest
-from ieee import F32, F64
+from ieee import F32
+from ptx_atomics import ATOMICS
 from ptx_cases import THREADS, TYPES, Answers, Case, instruction_sets, operands, run_cases
 
 pytestmark = pytest.mark.sanitized
 
 WIDTH = {kind: 8 * np.dtype(dtype).itemsize for kind, (dtype, _, _) in TYPES.items()}
-
-
-def increment(old: int, bound: int) -> int:
-    return 0 if old >= bound else old + 1
-
-
-def decrement(old: int, bound: int) -> int:
-    return bound if old == 0 or old > bound else old - 1
-
-
-# Operation, types, the new value from the old one and the operand.
-ATOMICS: list[tuple[str, tuple[str, ...], Callable[[int, int], int]]] = [
-    ("add", ("u32", "s32", "u64"), lambda a, b: a + b),
-    ("min", ("u32", "s32", "u64", "s64"), min),
-    ("max", ("u32", "s32", "u64", "s64"), max),
-    ("inc", ("u32",), increment),
-    ("dec", ("u32",), decrement),
-    ("and", ("b32", "b64"), lambda a, b: a & b),
-    ("or", ("b32", "b64"), lambda a, b: a | b),
-    ("xor", ("b32", "b64"), lambda a, b: a ^ b),
-    ("exch", ("b32", "b64"), lambda _, b: b),
-    ("add", ("f32",), lambda a, b: ieee.add(F32, a, b)),
-    ("add", ("f64",), lambda a, b: ieee.add(F64, a, b)),
-]
 
 
 def add_in_global_memory(a: int, b: int) -> int:
