@@ -74,8 +74,10 @@ def _instance(claim: Claim, kind: Kind) -> Offer | Reason:
     layout = kind.facts.mig
     if layout is None:
         return Reason.MECHANISM
+    if claim.devices.whole and not claim.sharing.mig_profile:
+        return Reason.PROFILE
     wanted = _wanted(claim.devices, kind.facts)
-    if isinstance(wanted, Reason) and not claim.sharing.mig_profile:
+    if isinstance(wanted, Reason):
         return wanted
     profile = (
         mig.profile_of(layout, claim.sharing.mig_profile)

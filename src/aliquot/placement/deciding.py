@@ -84,7 +84,8 @@ def required(cluster: Cluster, claim: Claim, option: Option, within: Candidates)
     candidates = within.also(nodes=option.nodes, devices=option.devices)
     candidates = candidates.also(devices=_joinable(cluster, option))
     apart = excluded(cluster, claim, option, required=True).candidates
-    return candidates.also(nodes=apart.nodes, devices=apart.devices)
+    candidates = candidates.also(nodes=apart.nodes, devices=apart.devices)
+    return candidates if claim.devices.count else Candidates(candidates.nodes)
 
 
 # --- the parts of the cluster, the best first

@@ -139,11 +139,9 @@ class Options:
     def _option(self, claim: Claim, mechanism: Mechanism, node_reasons: bytes, constrained: bytes) -> Option:
         offers = [offer(claim, kind, mechanism) for kind in self._inventory.kinds]
         given = [each for each in offers if isinstance(each, Offer)]
+        shares = tuple(each.share for each in given)
         demand = Demand(
-            claim.host.cpu_milli,
-            claim.host.memory_mib,
-            claim.devices.count,
-            tuple(each.share for each in given),
+            claim.host.cpu_milli, claim.host.memory_mib, claim.devices.count if given else 0, shares
         )
         by_mechanism = bytes(
             _mechanism_reason(

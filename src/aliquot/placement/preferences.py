@@ -47,9 +47,10 @@ class Preferences:
         yield from _product(self._lists(claim), candidates)
 
     def _lists(self, claim: Claim) -> tuple[tuple[Candidates, ...], ...]:
-        key = (claim.constraints, claim.runs_on, claim.remote)
+        key = (claim.constraints, claim.runs_on, claim.remote, bool(claim.devices.count))
         if key not in self._kept:
-            lists = [*self._by_node(claim), *self._by_device(claim.constraints)]
+            by_device = self._by_device(claim.constraints) if claim.devices.count else ()
+            lists = [*self._by_node(claim), *by_device]
             self._kept[key] = tuple(each for each in lists if len(each) > 1)
         return self._kept[key]
 

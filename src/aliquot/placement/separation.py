@@ -28,8 +28,11 @@ class Excluded(NamedTuple):
     @property
     def candidates(self) -> Candidates:
         """Those that are not excluded."""
-        nodes = None if self.nodes is None else masks.eligible(self.nodes)
-        return Candidates(nodes, None if self.devices is None else masks.eligible(self.devices))
+        return Candidates(_mask(self.nodes), _mask(self.devices))
+
+
+def _mask(reasons: bytes | None) -> masks.Mask:
+    return masks.eligible(reasons) if reasons and any(reasons) else None
 
 
 def excluded(cluster: Cluster, claim: Claim, option: Option, *, required: bool) -> Excluded:
