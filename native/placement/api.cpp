@@ -308,6 +308,15 @@ ALIQUOT_EXPORT int aliquot_scorer_explain(aliquot_scorer* scorer, uint32_t deman
   });
 }
 
+ALIQUOT_EXPORT int aliquot_scorer_fragmentation(aliquot_scorer* scorer, double* milli) {
+  if (scorer == nullptr || milli == nullptr)
+    return ALIQUOT_PLACEMENT_INVALID;
+  return guarded([&] {
+    *milli = scorer->state.fragmentation();
+    return ALIQUOT_PLACEMENT_DONE;
+  });
+}
+
 ALIQUOT_EXPORT uint64_t aliquot_scorer_runs(const aliquot_scorer* scorer) {
   if (scorer == nullptr || !scorer->state.book()->outlook().rollout)
     return 0;

@@ -273,6 +273,15 @@ std::vector<double> Scorer::explained(std::uint32_t demand, const Choice& choice
                           {choice.node, &cluster_});
 }
 
+double Scorer::fragmentation() {
+  cluster_.tidy();
+  Fragmentation* const fragmentation = book_->outlook().fragmentation.get();
+  double sum = 0;
+  for (std::uint32_t node = 0; fragmentation != nullptr && node < cluster_.node_count(); ++node)
+    sum += fragmentation->amount(cluster_.vocabulary().rooms.room(cluster_.room_number(node)));
+  return sum;
+}
+
 Scorer::Column& Scorer::column_of(std::uint32_t demand) {
   if (epoch_ != book_->epoch()) {
     columns_.clear();

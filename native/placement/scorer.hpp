@@ -96,6 +96,8 @@ class Scorer {
   // The best option of every node that has one, the best first, ties by node; at most `most`.
   std::vector<Choice> choices(std::uint32_t demand, const Masks& masks, std::size_t most);
   std::vector<double> explained(std::uint32_t demand, const Choice& choice);
+  // Of all nodes, in thousandths of devices; 0 with no outlook.
+  double fragmentation();
   [[nodiscard]] const std::shared_ptr<ScoreBook>& book() const noexcept { return book_; }
 
  private:

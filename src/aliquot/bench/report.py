@@ -15,8 +15,8 @@ from aliquot.errors import AliquotError, InvalidValueError
 
 Better = Literal["lower", "higher"]
 
-UNITS: Final = frozenset({"1/s", "ns", "us", "ms", "s", "B", "B/s", "%", "points", "ratio", "count"})
-_NAME: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+", re.ASCII)
+UNITS: Final = frozenset({"1/s", "ns", "us", "ms", "s", "B", "MiB", "B/s", "%", "points", "ratio", "count"})
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_-]+)+", re.ASCII)
 _QUICK_SAMPLES: Final = 3
 
 

@@ -114,6 +114,14 @@ class CompiledPacking(Packing):
         )
         return other
 
+    def take_again(self, placement: Placement) -> None:
+        """Takes room that no reservation holds. Raises `DoesNotFitError`. For simulations."""
+        self._take(placement)
+
+    def give_back(self, demand: Demand, node: int, bits: int) -> None:
+        """Undoes what a scorer's `place` took, which no reservation holds. For simulations."""
+        check(self._library.aliquot_cluster_give(self._handle.value, self.number_of(demand), node, bits))
+
     def _add_room(self, shape: NodeShape) -> None:
         check(
             self._library.aliquot_cluster_add_node(

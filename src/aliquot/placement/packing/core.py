@@ -83,6 +83,7 @@ _FUNCTIONS: Final[dict[str, tuple[Any, list[Any]]]] = {
         [c_void_p, c_uint32, c_void_p, c_void_p, POINTER(CoreChoice), c_uint32, POINTER(c_uint32)],
     ),
     "aliquot_scorer_explain": (c_int, [c_void_p, c_uint32, POINTER(CoreChoice), POINTER(c_double)]),
+    "aliquot_scorer_fragmentation": (c_int, [c_void_p, POINTER(c_double)]),
     "aliquot_scorer_runs": (c_uint64, [c_void_p]),
 }
 

@@ -96,6 +96,12 @@ class CompiledScorer(Scorer):
         )
         return other
 
+    def fragmentation(self) -> float:
+        """Free thousandths of devices that a typical claim cannot use, on average; 0 with no mix."""
+        milli = c_double()
+        check(self._library.aliquot_scorer_fragmentation(self._handle, byref(milli)))
+        return milli.value
+
     @property
     def runs(self) -> int:
         """How often the outlook's sequences had to be run on a room since the mix was set."""

@@ -11,7 +11,9 @@ from aliquot.placement.demand import Demand
 _FIRST_REFRESH: Final = 32
 """Claims after which a learned mix is first used."""
 _GROWTH: Final = 1.25
-"""A learned mix is used anew when this many times as many claims have come."""
+"""A learned mix is looked at anew when this many times as many claims have come."""
+_DRIFT: Final = 0.05
+"""The part of claims by which it must differ from the mix in use to take its place."""
 _MEMORY: Final = 20_000
 """Claims after which all counts are halved, so that the mix follows what people ask for now."""
 
@@ -38,6 +40,7 @@ class LearnedMix:
         self._counts: dict[Demand, float] = {}
         self._seen = 0.0
         self._next_refresh = float(_FIRST_REFRESH)
+        self._in_use: Mix | None = None
 
     def observe(self, demand: Demand) -> None:
         """A claim came."""
@@ -45,7 +48,7 @@ class LearnedMix:
         self._seen += 1
 
     def refreshed(self) -> Mix | None:
-        """The mix so far if enough has come since it was last taken; None otherwise."""
+        """The mix so far if enough has come since it was last asked for, and it moved; None otherwise."""
         if self._seen < self._next_refresh:
             return None
         mix = Mix(self._counts)
@@ -53,7 +56,16 @@ class LearnedMix:
             self._counts = {demand: count / 2 for demand, count in self._counts.items() if count >= 0.25}
             self._seen = sum(self._counts.values())
         self._next_refresh = self._seen * _GROWTH
+        if self._in_use is not None and distance(mix, self._in_use) < _DRIFT:
+            return None
+        self._in_use = mix
         return mix
+
+
+def distance(one: Mix, other: Mix) -> float:
+    """The part of claims that would have to be other ones to make one mix the other (total variation)."""
+    demands = one.frequencies.keys() | other.frequencies.keys()
+    return sum(abs(one.frequencies.get(each, 0) - other.frequencies.get(each, 0)) for each in demands) / 2
 
 
 def order(demand: Demand) -> tuple[object, ...]:

@@ -1,10 +1,9 @@
-"""What a mix of claims means for one cluster: sequences of claims, typical claims, and what hosts are worth."""
+"""What a mix of claims means for one cluster: sequences and typical claims, and what hosts are worth."""
 
 from __future__ import annotations
 
 import random
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
@@ -59,9 +58,10 @@ def _draw(mix: Mix, parameters: OutlookParameters, seed: int) -> tuple[tuple[Dem
 
 
 def _typical(mix: Mix) -> tuple[tuple[Demand, float], ...]:
-    merged: Counter[Demand] = Counter()
+    merged: dict[Demand, float] = {}
     for demand, frequency in mix.frequencies.items():
-        merged[Demand(demand.cpu_milli, 0, demand.count, demand.shares)] += frequency  # type: ignore[assignment]
+        without_memory = Demand(demand.cpu_milli, 0, demand.count, demand.shares)
+        merged[without_memory] = merged.get(without_memory, 0.0) + frequency
     ranked = sorted(merged.items(), key=lambda entry: (-entry[1], order(entry[0])))
     kept: list[tuple[Demand, float]] = []
     total = 0.0

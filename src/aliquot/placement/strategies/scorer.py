@@ -78,6 +78,15 @@ class Scorer:
         taken(self._packing.free(placement.node), placement)
         return self._scored(self._terms(), placement)
 
+    def fragmentation(self) -> float:
+        """Free thousandths of devices that a typical claim cannot use, on average; 0 with no mix."""
+        terms = self._terms()
+        rooms = (_sorted(self._packing.free(node)) for node in range(self._packing.node_count))
+        total = 0.0
+        for room in rooms:
+            total += terms.fragmentation(room)
+        return total
+
     def on(self, copy: Packing) -> Scorer:
         """The same scorer for a copy of its packing: for asking what would happen."""
         other = Scorer(copy, self.strategy, seed=self._seed)

@@ -35,10 +35,10 @@ DEFAULT: Final = "default"
 
 @dataclass(frozen=True, slots=True)
 class OutlookParameters:
-    """How the claims that are likely to come are looked at: `sequences` lists of `length` claims are drawn."""
+    """How what is likely to come is looked at: `sequences` lists of `length` claims are drawn."""
 
-    sequences: int = 256
-    length: int = 24
+    sequences: int = 128
+    length: int = 64
     cpu_only_weight: float = 0.3
     """How much claims with no device count when sequences are drawn."""
     host_worth: float = 0.15

@@ -23,7 +23,7 @@ _WORD: Final = 2**64 - 1
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way to put a demand onto a node. Both rooms' devices are sorted; `chosen` are indices of `before`."""
+    """One way to put a demand onto a node. Devices of both rooms are sorted; `chosen` indexes `before`'s."""
 
     demand: Demand
     before: NodeShape
@@ -163,6 +163,8 @@ def _dot_product(candidate: Candidate) -> float:
 
 def _gpu_packing(candidate: Candidate) -> float:
     """Shared devices first, then free ones of nodes in use, then empty nodes."""
+    if not candidate.demand.count:
+        return 0.0
     devices = candidate.before.devices
     whole = sum(device.compute_milli >= WHOLE_MILLI for device in devices)
     if whole == len(devices):

@@ -1,0 +1,1 @@
+"""The parts of `aliquot bench placement`: reading traces, the protocols, the bounds, speed, pictures."""
