@@ -24,6 +24,8 @@ from .sharing import (
     working_machine,
 )
 
+pytestmark = pytest.mark.sanitized
+
 
 @pytest.fixture
 def machine(simgpu_env: Mapping[str, str]) -> dict[str, str]:

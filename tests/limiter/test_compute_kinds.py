@@ -47,6 +47,7 @@ def test_what_clients_capture_is_never_broken(contended: Limited, client: str) -
     assert usage.devices[0].waited_ns > 0
 
 
+@pytest.mark.sanitized
 def test_the_streams_that_threads_have_by_themselves(contended: Limited) -> None:
     """Four threads, each in its default stream, by handle and by the entry points for it, which only that
     thread can synchronise. What has ended is known to have, and nothing is lost."""
@@ -79,6 +80,7 @@ def test_the_streams_that_threads_have_by_themselves(contended: Limited) -> None
         program.end()
 
 
+@pytest.mark.sanitized
 def test_cooperative_launches_take_turns(contended: Limited) -> None:
     """By their own entry point and by the attribute of cuLaunchKernelEx, with a neighbour between them."""
     text = """
@@ -105,6 +107,7 @@ def test_cooperative_launches_take_turns(contended: Limited) -> None:
     assert usage.devices[0].waited_ns > 50 * MS
 
 
+@pytest.mark.sanitized
 def test_kernels_of_several_cards_wait_for_a_turn_on_each(
     native_dir: Path, null_driver: Path, slice_home: Path
 ) -> None:

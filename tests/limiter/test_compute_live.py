@@ -130,6 +130,7 @@ def latencies(critical: Limited, low: Limited) -> tuple[list[float], int]:
     return [float(each) for each in short.lines[-1][1].split()], flags
 
 
+@pytest.mark.sanitized
 def test_a_critical_slice_begins_without_a_turn(
     machine: Mapping[str, str], native_dir: Path, slice_home: Path
 ) -> None:
@@ -160,6 +161,7 @@ for number in os.listdir('/proc/self/fd'):
 }
 
 
+@pytest.mark.sanitized
 @pytest.mark.parametrize("how", CLOSE)
 def test_a_program_that_closes_all_its_descriptors(
     machine: Mapping[str, str], native_dir: Path, slice_home: Path, tmp_path: Path, how: str

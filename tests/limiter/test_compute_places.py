@@ -30,6 +30,7 @@ def machine(simgpu_env: Mapping[str, str]) -> dict[str, str]:
     return working_machine(simgpu_env)
 
 
+@pytest.mark.sanitized
 def test_each_card_of_a_process_is_shared_on_its_own(
     simgpu_env: Mapping[str, str], native_dir: Path, slice_home: Path
 ) -> None:
@@ -137,6 +138,7 @@ def test_the_processes_of_a_slice_share_its_part(
     assert min(got.values()) > 0.05, got
 
 
+@pytest.mark.sanitized
 def test_a_child_forked_after_init_neither_works_nor_disturbs(
     machine: Mapping[str, str], native_dir: Path, slice_home: Path
 ) -> None:
@@ -173,6 +175,7 @@ def test_a_child_forked_after_init_neither_works_nor_disturbs(
     assert one.slice.usage().processes == ()
 
 
+@pytest.mark.sanitized
 def test_under_mps_slices_still_have_their_shares(
     machine: Mapping[str, str], native_dir: Path, slice_home: Path
 ) -> None:

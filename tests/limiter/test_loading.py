@@ -76,6 +76,7 @@ int cuMemAlloc_v2(uint64_t* address, size_t bytes) {
 """
 
 
+@pytest.mark.sanitized
 @pytest.mark.parametrize("order", ["ours first", "theirs first"])
 def test_another_interposer_that_is_preloaded(
     limited: Limited, compile_c: CompileC, native_dir: Path, order: str
@@ -162,6 +163,7 @@ def test_ordinary_programs_run_where_there_is_no_driver(
     assert made.usage().processes == ()
 
 
+@pytest.mark.sanitized
 @pytest.mark.parametrize("work", ["allocations", "launches"])
 def test_forks_of_a_busy_program_can_begin_anew(limited: Limited, work: str) -> None:
     """Whatever other threads hold at the moment of the fork: the child starts, allocates, launches, ends."""
@@ -197,6 +199,7 @@ def test_forks_of_a_busy_program_can_begin_anew(limited: Limited, work: str) -> 
     assert limited.slice.usage().vram_used_bytes == 0
 
 
+@pytest.mark.sanitized
 def test_a_driver_that_initialises_itself_again_while_it_starts(
     native_dir: Path, slice_home: Path, compile_c: CompileC
 ) -> None:

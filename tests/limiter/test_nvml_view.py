@@ -11,6 +11,8 @@ import pytest
 from .conftest import Limited
 from .simulated import CLIENTS, make_slice, run_clients
 
+pytestmark = pytest.mark.sanitized
+
 BUSY = (
     CLIENTS
     + '''

@@ -12,6 +12,8 @@ import pytest
 from .conftest import Limited
 from .simulated import CLIENTS, make_slice, run_clients
 
+pytestmark = pytest.mark.sanitized
+
 USED = "pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).used"
 MODULE = '''
 def module(variable_bytes):

@@ -14,8 +14,6 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.sanitized
-
 Simulate = Callable[..., dict[str, Any]]
 
 CORPUS = Path(__file__).resolve().parents[2] / "native/limiter/fuzz/corpus/arbiter-messages"
@@ -176,6 +174,7 @@ def test_a_ceiling_holds_on_an_idle_card(simulate: Simulate, ceiling: int, progr
     assert result["slices"][0]["held_ns"] >= 0.9 * result["time_ns"] * ceiling / 100
 
 
+@pytest.mark.sanitized
 def test_a_ceiling_holds_beside_others_who_take_the_rest(simulate: Simulate) -> None:
     """A share that is both guaranteed and the most."""
     result = simulate("seconds=10", "slice:request=30,ceiling=30", "deep:kernel=1000", *deep(50, "1000"))
@@ -183,6 +182,7 @@ def test_a_ceiling_holds_beside_others_who_take_the_rest(simulate: Simulate) -> 
     assert result["busy_ns"] >= 0.98 * result["time_ns"]
 
 
+@pytest.mark.sanitized
 @pytest.mark.parametrize(
     "programs",
     [
@@ -197,6 +197,7 @@ def test_work_is_kept_in_bursts_and_idle_phases(simulate: Simulate, programs: tu
     assert result["busy_ns"] >= 0.98 * result["had_work_ns"]
 
 
+@pytest.mark.sanitized
 def test_all_processes_of_a_slice_share_its_time(simulate: Simulate) -> None:
     """Three processes of one slice have no more than the one of the other."""
     crowd = ["slice:request=50", "deep:kernel=500", "deep:kernel=200", "sync:kernel=100,think=30"]
@@ -204,6 +205,7 @@ def test_all_processes_of_a_slice_share_its_time(simulate: Simulate) -> None:
     assert abs(disposed_shares(result)[0] - 50) <= 1.5
 
 
+@pytest.mark.sanitized
 @pytest.mark.parametrize("end", ["stopped", "killed"])
 def test_nobody_waits_for_the_dead_or_stopped(simulate: Simulate, end: str) -> None:
     """A holder that falls silent costs the others at most 20 ms and its work in flight."""
@@ -213,6 +215,7 @@ def test_nobody_waits_for_the_dead_or_stopped(simulate: Simulate, end: str) -> N
     assert result["most_open"] == 1
 
 
+@pytest.mark.sanitized
 def test_any_sequence_of_messages_leaves_the_schedule_consistent(native_build: Path, tmp_path: Path) -> None:
     """Hostile messages, slices that come and go; the fuzz target states what must hold."""
     program = native_build / "native/limiter/arbiter/fuzz-arbiter-messages"

@@ -14,6 +14,8 @@ import pytest
 from .conftest import MIB, Limited
 from .simulated import CLIENTS, ROOM, from_outside, make_slice, run_clients
 
+pytestmark = pytest.mark.sanitized
+
 
 def test_clients_see_the_slice_and_not_the_card(on_card: Limited) -> None:
     run_clients(
