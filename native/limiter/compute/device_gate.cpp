@@ -232,6 +232,7 @@ void DeviceGate::take_back(ThreadState& thread) noexcept {
 
 void DeviceGate::lend(const Terms& terms, ThreadState& thread, std::uint64_t credit) const noexcept {
   Lease& lease = thread.leases[device_];
+  lease.grant = grant_;
   lease.turn = terms.turn;
   lease.ends_ns = terms.ends_ns;
   lease.flags = terms.flags;
@@ -274,7 +275,6 @@ void DeviceGate::pass(const Terms& terms, const Work& work, const Quote& quote, 
   pending.lane = &lane;
   pending.price = quote.price;
   pending.device = device_;
-  pending.closely = true;
   pending.context = lane.context;
   pending.turn = terms.turn;
   if (work.waits) {

@@ -22,11 +22,11 @@ class Gate {
   ThreadState* join() noexcept;
   void leave(ThreadState* thread) noexcept;
 
-  // True: the work may go to the driver, and is accounted.
-  bool admit_quickly(ThreadState& thread, const Work& work, Pending& pending) noexcept;
-  // Waits until it may.
+  // Not null: the work may go to the driver, and was charged to this lane; `settle_quickly` follows.
+  Lane* admit_quickly(ThreadState& thread, const Work& work, std::uint64_t& charged) noexcept;
+  static void settle_quickly(Lane& lane, bool waits, std::uint64_t charged, bool succeeded) noexcept;
+  // Waits until it may. After the driver's call, where pending.lane is set, `settle` follows.
   void admit(ThreadState& thread, const Work& work, Pending& pending) noexcept;
-  // After the driver's call, where pending.lane is set.
   void settle(const Work& work, Pending& pending, bool succeeded) noexcept;
   // No device of the slice holds anything back.
   bool all_free() const noexcept { return all_free_.load(std::memory_order_relaxed); }
@@ -112,69 +112,84 @@ inline Gate* gate() noexcept {
 
 // Null before cuInit and where there is no memory.
 inline ThreadState* this_thread() noexcept {
-  return detail::thread != nullptr ? detail::thread : detail::join_gate();
+  if (ThreadState* thread = detail::thread) [[likely]]
+    return thread;
+  return detail::join_gate();
 }
 
 // With the limiter of this process, and without it in a forked child.
 void make_gate(Limiter& limiter, const layout::Process& slot) noexcept;
 void forget_gate_in_child() noexcept;
 
-[[gnu::always_inline]] inline bool Gate::admit_quickly(ThreadState& thread, const Work& work,
-                                                       Pending& pending) noexcept {
+[[gnu::always_inline]] inline Lane* Gate::admit_quickly(ThreadState& thread, const Work& work,
+                                                        std::uint64_t& charged) noexcept {
   unsigned device = only_device_.load(std::memory_order_relaxed);
   CUcontext context = nullptr; // whichever it is, there is one only
-  if (several_.load(std::memory_order_relaxed) && !place(context, device))
-    return false;
+  if (several_.load(std::memory_order_relaxed)) [[unlikely]] {
+    Place here;
+    if (!place(here.context, here.device))
+      return nullptr;
+    context = here.context;
+    device = here.device;
+  }
   Lease& lease = thread.leases[device];
-  const layout::DeviceGrant& grant = devices_[device].grant();
   if (lease.epoch != epoch_.load(std::memory_order_acquire) ||
-      lease.turn != grant.turn.load(std::memory_order_relaxed) ||
-      lease.ends_ns != grant.ends_ns.load(std::memory_order_relaxed) ||
-      lease.flags != grant.flags.load(std::memory_order_relaxed))
-    return false;
+      lease.turn != lease.grant->turn.load(std::memory_order_relaxed) ||
+      lease.ends_ns != lease.grant->ends_ns.load(std::memory_order_relaxed) ||
+      lease.flags != lease.grant->flags.load(std::memory_order_relaxed)) [[unlikely]]
+    return nullptr;
   RememberedPrice& price = thread.price_of(work.key);
   const RememberedLane& lane = thread.lane_of(work.stream, context);
   const std::uint64_t credit = lease.credit.load(std::memory_order_relaxed);
   if (price.key != work.key || price.uses == 0 || price.price > credit || lane.stream != work.stream ||
-      (context != nullptr && lane.context != context) || lane.lane->waits != work.waits)
-    return false;
+      (context != nullptr && lane.context != context) || lane.lane->waits != work.waits) [[unlikely]]
+    return nullptr;
   --price.uses;
-  lease.credit.store(credit - price.price, std::memory_order_relaxed);
+  charged = price.price;
+  lease.credit.store(credit - charged, std::memory_order_relaxed);
   std::atomic<std::uint64_t>& sum = lane.lane->admitted;
   lane.lane->calling.store(true, std::memory_order_relaxed);
-  sum.store(sum.load(std::memory_order_relaxed) + price.price, std::memory_order_release);
-  pending.lane = lane.lane;
-  pending.price = price.price;
-  pending.closely = false;
-  return true;
+  sum.store(sum.load(std::memory_order_relaxed) + charged, std::memory_order_release);
+  return lane.lane;
 }
 
-[[gnu::always_inline]] inline void Gate::settle(const Work& work, Pending& pending, bool succeeded) noexcept {
-  if (pending.closely)
-    devices_[pending.device].settle(work, pending, succeeded);
-  else if (!succeeded)
-    pending.lane->take_back(pending.price);
-  else if (work.waits)
-    pending.lane->drain();
+[[gnu::always_inline]] inline void Gate::settle_quickly(Lane& lane, bool waits, std::uint64_t charged,
+                                                        bool succeeded) noexcept {
+  if (!succeeded) [[unlikely]]
+    lane.take_back(charged);
+  else if (waits)
+    lane.drain();
   // Last: until then an empty stream says nothing about what was admitted.
+  lane.calling.store(false, std::memory_order_release);
+}
+
+inline void Gate::settle(const Work& work, Pending& pending, bool succeeded) noexcept {
+  devices_[pending.device].settle(work, pending, succeeded);
   pending.lane->calling.store(false, std::memory_order_release);
 }
 
 // Admits the work that `describe` tells, runs `call`, which gives it to the driver, and accounts for it.
-// `thread` is null where nothing is limited.
+// `thread` is null where nothing is limited, and within another hook.
 template <typename Describe, typename Call>
 [[gnu::always_inline]] inline CUresult submit(ThreadState* thread, Describe describe, Call call) noexcept {
-  if (thread == nullptr || thread->gate->all_free() || InsideDriver::here())
+  if (thread == nullptr || thread->gate->all_free())
     return call();
   Gate& gate = *thread->gate;
   const Work work = describe();
+  std::uint64_t charged = 0;
+  Lane* const lane = gate.admit_quickly(*thread, work, charged);
   Pending pending;
-  pending.lane = nullptr;
-  if (!gate.admit_quickly(*thread, work, pending))
-    gate.admit(*thread, work, pending);
+  Work looked_at; // a copy, so that on the short way all of it stays in registers
+  if (lane == nullptr) [[unlikely]] {
+    looked_at = work;
+    pending.lane = nullptr;
+    gate.admit(*thread, looked_at, pending);
+  }
   const CUresult answer = call();
-  if (pending.lane != nullptr)
-    gate.settle(work, pending, answer == CUDA_SUCCESS);
+  if (lane != nullptr) [[likely]]
+    Gate::settle_quickly(*lane, work.waits, charged, answer == CUDA_SUCCESS);
+  else if (pending.lane != nullptr)
+    gate.settle(looked_at, pending, answer == CUDA_SUCCESS);
   return answer;
 }
 

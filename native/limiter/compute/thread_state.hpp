@@ -14,6 +14,7 @@ namespace aliquot::limiter::compute {
 
 // How much a thread may admit to a device while the grant says what it said.
 struct Lease {
+  const layout::DeviceGrant* grant = nullptr; // of its device; set where epoch is
   std::uint64_t turn = 0, ends_ns = 0, flags = 0;
   std::uint32_t epoch = 0; // of the gate; 0 is never one
   bool paced = false;      // what is left of it goes back to the process' own bucket
@@ -32,12 +33,11 @@ struct RememberedLane {
   Lane* lane = nullptr;
 };
 
-// What is to be done behind the driver's call. `lane` is null where nothing is; the rest is only set, and has
-// a meaning, where `closely` is: the hot path writes no more than it needs.
+// What is to be done behind the driver's call, of work that was looked at closely. `lane` is null where
+// nothing is, and the rest has no meaning then.
 struct Pending {
   Lane* lane;
   std::uint64_t price;
-  bool closely; // it was looked at; otherwise it was only added up
   bool mark, measure;
   unsigned device;
   CUcontext context;
@@ -66,7 +66,7 @@ struct ThreadState {
   // `context` is null where the process has only one.
   RememberedLane& lane_of(CUstream stream, CUcontext context) noexcept {
     const auto bits = reinterpret_cast<std::uint64_t>(stream) ^ reinterpret_cast<std::uint64_t>(context);
-    return lanes[(bits ^ bits >> 4u ^ bits >> 9u ^ bits >> 16u) % kLanes];
+    return lanes[(bits ^ bits >> 4u ^ bits >> 9u) % kLanes];
   }
   // Whether the thread has not launched this function lately.
   bool is_new(const void* function) noexcept {

@@ -38,7 +38,7 @@ inline std::uint64_t launch_key(const void* function, const Shape& shape) noexce
       shape.grid_x ^ std::uint64_t{shape.grid_y} << 26u ^ std::uint64_t{shape.grid_z} << 45u;
   const std::uint64_t block = shape.block_x ^ std::uint64_t{shape.block_y} << 12u ^
                               std::uint64_t{shape.block_z} << 24u ^ std::uint64_t{shape.shared_bytes} << 36u;
-  const std::uint64_t mixed = (grid * kMix1) ^ std::rotl(block * kMix2, 31);
+  const std::uint64_t mixed = grid * kMix1 ^ block * kMix2;
   return ((reinterpret_cast<std::uint64_t>(function) ^ mixed) * kMix1) | 1u;
 }
 

@@ -28,7 +28,9 @@ const DriverTable& open_driver() noexcept;
 // is no driver at all, every one answers CUDA_ERROR_NO_DEVICE.
 inline const DriverTable& driver() noexcept {
   const DriverTable* table = detail::driver_table.load(std::memory_order_acquire);
-  return table != nullptr ? *table : detail::open_driver();
+  if (table != nullptr) [[likely]]
+    return *table;
+  return detail::open_driver();
 }
 
 // Whether the real driver has this symbol.

@@ -14,7 +14,9 @@ namespace aliquot::limiter {
 
 // The calling thread's, and null inside of a hooked call: what the driver does there is part of that call.
 inline compute::ThreadState* counting_thread() noexcept {
-  return InsideDriver::here() ? nullptr : compute::this_thread();
+  if (InsideDriver::here()) [[unlikely]]
+    return nullptr;
+  return compute::this_thread();
 }
 
 // Launches of functions.
@@ -27,10 +29,10 @@ template <bool PerThread, typename Call>
                          false};
   };
   const CUresult answer = compute::submit(thread, describe, call);
-  if (answer != CUDA_SUCCESS || thread == nullptr)
+  if (answer != CUDA_SUCCESS || thread == nullptr) [[unlikely]]
     return answer;
   thread->count(compute::Counter::Launches, 1);
-  if (thread->is_new(function)) { // the driver may load it now
+  if (thread->is_new(function)) [[unlikely]] { // the driver may load it now
     if (Limiter* here = limiter())
       here->overhead.may_have_grown_anywhere();
   }
