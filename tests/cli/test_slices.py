@@ -204,3 +204,26 @@ def test_it_is_seen_why_a_program_is_slow(aliquot: Run, simgpu_env: Mapping[str,
         assert 15 <= device["waited_percent"] <= 85
         (row,) = [line for line in table if line.startswith(found["name"])]
         assert row[column.index("throttled") :].split()[0] != "0"
+
+
+def test_a_slice_is_made_joined_and_stays(aliquot: Run, simgpu_env: Mapping[str, str]) -> None:
+    name = f"test-{secrets.token_hex(4)}"
+    made = aliquot("slices", "create", name, "--simulate", "--vram", "1Gi", "--compute", "25%", "--hard")
+    try:
+        assert (made.returncode, made.stdout) == (0, f"{name}\n"), made.stderr
+        again = aliquot("slices", "create", name, "--simulate", "--vram", "1Gi")
+        assert "already" in again.stderr
+        probe = (sys.executable, PROBE, "alloc=64", "alloc=2000")
+        joined = aliquot("run", "-q", "--simulate", "--slice", name, "--", *probe)
+        assert joined.returncode == 0, joined.stderr
+        assert shown(aliquot, name)["devices"][0]["vram_peak_bytes"] >= 64 << 20
+        both = aliquot("run", "--simulate", "--slice", name, "--vram", "1Gi", "--", "true")
+        assert both.returncode == 2
+        assert "aliquot resize" in both.stderr
+        neither = aliquot("run", "--simulate", "--", "true")
+        assert neither.returncode == 2
+        assert "--slice" in neither.stderr
+        stranger = aliquot("slices", "create", "x", "--simulate", "--vram", "1Gi", "--for", "nobody-at-all")
+        assert stranger.returncode == 2
+    finally:
+        assert aliquot("slices", "remove", name).returncode == 0

@@ -14,10 +14,13 @@ from rich.markup import escape
 from aliquot import native
 from aliquot.cli import output
 from aliquot.errors import AliquotError
-from aliquot.limits import Slice, SliceNotFoundError, default_home
+from aliquot.limits import SliceNotFoundError, default_home
 from aliquot.mechanisms import limiter
 from aliquot.model import format_bytes
 from aliquot.node import arbiter
+from aliquot.node.broker import client
+from aliquot.node.broker.home import is_installed
+from aliquot.node.places import all_slices
 from aliquot.vendors import nvidia
 
 _ROOM_FOR_SLICES = 16 << 20
@@ -50,6 +53,7 @@ def _findings() -> Iterator[Finding]:
     yield _part("simulated GPU", nvidia.simulated_driver)
     yield _part("limiter", limiter.libraries)
     yield _part("simulation control", lambda: native.program("aliquot-simgpu"))
+    yield _broker()
     yield _arbiter()
     yield _shared_memory()
 
@@ -73,6 +77,17 @@ def _part(subject: str, find: Callable[[], object]) -> Finding:
     return Finding(subject, True, "installed")
 
 
+def _broker() -> Finding:
+    """One for the machine, if whoever looks after it has installed one."""
+    if not is_installed():
+        return Finding("broker", True, "none: each person has the cards to herself")
+    try:
+        devices = client.machine().devices
+        return Finding("broker", True, f"shares out {', '.join(each.name for each in devices)}")
+    except AliquotError as error:
+        return Finding("broker", False, error.reason, error.hint)
+
+
 def _arbiter() -> Finding:
     """It starts with the first program and needs to live only while programs run."""
     try:
@@ -83,14 +98,15 @@ def _arbiter() -> Finding:
     if unserved:
         seen = f"programs run on {', '.join(unserved)}, and nobody lends them the card in turns"
         log = default_home() / arbiter.LOG
-        return Finding("arbiter", False, seen, f"`aliquot run` starts one; what it said is in {log}")
+        advice = f"`aliquot run`, or the machine's broker, starts one; what it said is in {log}"
+        return Finding("arbiter", False, seen, advice)
     return Finding("arbiter", True, f"lends {len(served)} slices their cards" if served else "not needed now")
 
 
 def _slices_in_use() -> tuple[list[str], list[str]]:
     unserved: list[str] = []
     served: list[str] = []
-    for each in Slice.all():
+    for each in all_slices():
         with suppress(SliceNotFoundError):  # its program ended meanwhile
             if each.usage().processes:
                 (served if arbiter.is_served(each) else unserved).append(each.name)

@@ -275,7 +275,9 @@ class Slice:
         others."""
         size = load().structures["Account"].size
         with suppress(OSError):
-            descriptor = os.open(self.path / _ACCOUNT_FILE, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            # Not to wait for it: its owner may hold a lease on it (fcntl(2), F_SETLEASE).
+            how = os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+            descriptor = os.open(self.path / _ACCOUNT_FILE, how)
             try:
                 if os.fstat(descriptor).st_size > size:
                     os.ftruncate(descriptor, size)
@@ -335,7 +337,10 @@ class Slice:
 
     @contextmanager
     def _writable_limits(self) -> Iterator[memoryview]:
-        """The limits as a view of 64-bit words, each of which is stored whole; one writer at a time."""
+        """The limits as a view of 64-bit words, each of which is stored whole; one writer at a time.
+
+        Slices of others have one writer, root's broker, and no lock: their tenants could hold it for ever.
+        """
         path = self.path / _LIMITS_FILE
         try:
             descriptor = _open_for_change(path)
@@ -344,7 +349,8 @@ class Slice:
         except OSError as error:
             raise SliceAccessError(f"the limits of {self.name} cannot be changed: {error}") from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if self.tenant_uid == os.getuid():
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
             with (
                 mmap.mmap(descriptor, load().structures["Limits"].size) as mapping,
                 memoryview(mapping) as octets,

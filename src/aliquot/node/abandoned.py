@@ -19,10 +19,15 @@ def name_for(pid: int, number: int = 0) -> str | None:
     return None if start < 0 else f"run-{pid}-{start}" + (f"-{number}" if number else "")
 
 
+def is_orphaned(name: str) -> bool:
+    """Whether a slice of that name was made for a run of a process that has gone."""
+    match = _NAME.fullmatch(name)
+    return match is not None and _start_ticks(int(match["pid"])) != int(match["start"])
+
+
 def is_abandoned(slice_: Slice) -> bool:
     """Whether its maker is dead and nothing runs on it any more. Raises what reading the slice raises."""
-    match = _NAME.fullmatch(slice_.name)
-    if match is None or _start_ticks(int(match["pid"])) == int(match["start"]):
+    if not is_orphaned(slice_.name):
         return False
     try:
         return not slice_.usage().processes

@@ -179,6 +179,45 @@ def test_what_a_tenant_does_to_her_account_stops_nobody_else(
     assert bob.aliquot("slices").returncode == 0
 
 
+HOLD = """
+import ctypes, fcntl, json, os, signal, sys
+signal.signal(signal.SIGIO, signal.SIG_IGN)
+folder = sys.argv[1]
+limits, account = os.open(folder + "/limits", os.O_RDONLY), os.open(folder + "/account", os.O_RDWR)
+fcntl.flock(limits, fcntl.LOCK_EX)
+fcntl.flock(os.open(folder, os.O_RDONLY), fcntl.LOCK_EX)
+held = []
+for kind, file in ((fcntl.F_RDLCK, limits), (fcntl.F_WRLCK, account)):
+    try:
+        fcntl.fcntl(file, fcntl.F_SETLEASE, kind)
+        held.append(True)
+    except OSError:
+        held.append(False)
+print(json.dumps(held), flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_locks_and_leases_of_a_tenant_stop_nobody(
+    hers: Path, broker: Service, alice: Person, root: Person
+) -> None:
+    """She may lock what she reads, and lease what is hers; the broker and root wait for neither."""
+    process = alice.start(alice.python, "-c", HOLD, hers)
+    try:
+        assert process.stdout
+        assert json.loads(process.stdout.readline()) == [False, True]
+        begin = time.monotonic()
+        assert asked(alice, broker, do="change", name="mine", vram_bytes=1 << 29) == "ok"
+        assert root.aliquot("resize", f"{ALICE}/mine", "--vram", "2Gi").returncode == 0
+        assert Slice.open(hers).limits()[0].vram_bytes == 2 << 30
+        time.sleep(1.5)  # the broker looks after all slices meanwhile
+        assert asked(alice, broker, do="cards") == "ok"
+        assert time.monotonic() - begin < 15  # a lease would be waited for 45 s, a lock for ever
+        assert root.aliquot("slices").returncode == 0
+    finally:
+        process.communicate("\n", timeout=30)
+
+
 def flood_of_packets() -> Iterator[bytes]:
     yield from (b"{}", b"[" * 4096, b"\xff" * 4096, b"{" * 4097, b"1" * 100_000, b'{"version":1}')
     chance = random.Random(7)

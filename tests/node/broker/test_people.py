@@ -171,9 +171,10 @@ def test_a_broker_that_is_killed_and_comes_back(
         made = Slice.open(folder_of(broker, ALICE, name))
         broker.kill()
         assert bob.refusal("resize", "kept", "--vram", "2Gi") == "broker-failed"
-        done = bob.aliquot("run", "--vram", "1Gi", "--", "true")
-        assert done.returncode == 5
-        assert "broker does not answer" in done.stderr
+        for command in (("run", "--vram", "1Gi", "--", "true"), ("doctor",)):
+            done = bob.aliquot(*command)
+            assert done.returncode != 0
+            assert "broker does not answer" in done.stdout + done.stderr
         assert made.arbiter().alive
         epoch = made.arbiter().epoch
         (arbiter,) = arbiters(broker.home)
@@ -195,6 +196,7 @@ def test_it_is_one_for_the_machine_and_leaves_nothing(broker: Service, alice: Pe
     done = root.aliquot("broker", "--simulate", env=broker.env)
     assert "another broker serves" in done.stderr
     assert alice.aliquot("broker", "--simulate").returncode == 5
+    assert "broker: shares out Tesla T4" in alice.aliquot("doctor").stdout
     assert run(alice, "--vram", "1Gi") == [0, 0]
     assert broker.stop() == 0
     assert [each.name for each in broker.home.iterdir()] == [".broker.lock"]

@@ -37,6 +37,7 @@ from aliquot.node.broker.home import Peer
 from aliquot.node.broker.wire import PASSED_ON, Cards, Change, Create, Remove, Request
 from aliquot.vendors import nvidia
 
+_SWEEP_S: Final = 0.05
 _CARDS_STAY_S: Final = 1.0
 """How long what was seen of the cards is believed: discovery costs more than a slice."""
 
@@ -51,6 +52,7 @@ class Broker:
         self._discover = discover
         self._seen: Sequence[Device] = ()
         self._seen_at = float("-inf")
+        self._swept: set[Path] = set()
         self._arbiter = arbiter.Keeper(people_home(home), people=True)
         homes.prepare(home)
 
@@ -72,15 +74,29 @@ class Broker:
         served = True
         for slice_ in list(self._slices()):
             with suppress(AliquotError, OSError):
-                if abandoned.is_abandoned(slice_):
-                    slice_.remove()
-                    continue
                 slice_.cut_to_size()
                 served = served and arbiter.is_served(slice_)
+        self._sweep()
         self._arbiter.reap()
         if not served:
             with suppress(AliquotError):
                 self._arbiter.start()
+
+    def _sweep(self) -> None:
+        """Where somebody's programs have gone is in files of her own, which may be made to take long to read:
+        so for a little while at a time, each slice in turn."""
+        until = time.monotonic() + _SWEEP_S
+        waiting = [each for each in self._slices() if abandoned.is_orphaned(each.name)]
+        waiting.sort(key=lambda each: each.path in self._swept)
+        for slice_ in waiting:
+            if time.monotonic() >= until:
+                break
+            self._swept.add(slice_.path)
+            with suppress(AliquotError, OSError):
+                if abandoned.is_abandoned(slice_):
+                    slice_.remove()
+        else:
+            self._swept.clear()
 
     def _cards(self) -> Mapping[str, Any]:
         devices = self._devices()
