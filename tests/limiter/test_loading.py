@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from aliquot.limits import Slice
 from aliquot.mechanisms import limiter
 
 from .conftest import LIMIT, MIB, PROGRAMS, CompileC, Limited, plain_environment
+from .fake_arbiter import HELLO, FakeArbiter
 
 RUNTIMES = {
     12: Path("nvidia/cuda_runtime/lib/libcudart.so.12"),
@@ -163,14 +165,26 @@ def test_ordinary_programs_run_where_there_is_no_driver(
     assert made.usage().processes == ()
 
 
+@pytest.fixture
+def fake_arbiter(limited: Limited) -> Iterator[FakeArbiter]:
+    with FakeArbiter(limited.slice.path) as arbiter:
+        yield arbiter
+
+
 @pytest.mark.sanitized
-@pytest.mark.parametrize("work", ["allocations", "launches"])
-def test_forks_of_a_busy_program_can_begin_anew(limited: Limited, work: str) -> None:
+@pytest.mark.parametrize("work", ["allocations", "launches", "launches in turns"])
+def test_forks_of_a_busy_program_can_begin_anew(
+    limited: Limited, work: str, request: pytest.FixtureRequest
+) -> None:
     """Whatever other threads hold at the moment of the fork: the child starts, allocates, launches, ends."""
     busy = {
         "allocations": "cuda.free(cuda.allocate(BLOCK))",
         "launches": "assert launch() == SUCCESS",
-    }[work]
+    }[work.removesuffix(" in turns")]
+    in_turns = work.endswith("in turns")
+    arbiter: FakeArbiter | None = request.getfixturevalue("fake_arbiter") if in_turns else None
+    if arbiter is not None:
+        arbiter.lend(1, contended=True, in_flight_ns=2_000_000)
     limited.run(
         f"""
         import os, threading, signal
@@ -197,6 +211,8 @@ def test_forks_of_a_busy_program_can_begin_anew(limited: Limited, work: str) -> 
         """
     )
     assert limited.slice.usage().vram_used_bytes == 0
+    if arbiter is not None:
+        assert sum(each.kind == HELLO for each in arbiter.messages) > 40, "not each child connected"
 
 
 @pytest.mark.sanitized
