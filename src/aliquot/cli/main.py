@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 from aliquot import __version__
-from aliquot.cli import bench, broker, devices, doctor, guard, output, place, resize, run, simgpu, slices
+from aliquot.cli import (
+    bench,
+    broker,
+    defragment,
+    devices,
+    doctor,
+    guard,
+    output,
+    place,
+    resize,
+    run,
+    simgpu,
+    slices,
+)
 from aliquot.errors import AliquotError
 
 app = typer.Typer(
@@ -23,6 +36,7 @@ app.add_typer(slices.app, name="slices")
 app.command("resize")(resize.resize)
 app.command("guard")(guard.guard)
 app.command("place")(place.place)
+app.command("defragment")(defragment.defragment)
 app.command("devices")(devices.devices)
 app.command("doctor")(doctor.doctor)
 app.command("broker")(broker.broker)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,13 +13,15 @@ import typer
 from aliquot.cli import completion, output, place_output
 from aliquot.documents import Standing, State, read_claims, read_state
 from aliquot.errors import AliquotError
-from aliquot.model import Claim, Gang
+from aliquot.model import Claim, DisruptionBudget, Gang
 from aliquot.placement.cluster import Cluster
-from aliquot.placement.deciding import decide
+from aliquot.placement.deciding import DEFAULT_STRATEGY, decide
+from aliquot.placement.defragmenting import MoveBudget, make_room
 from aliquot.placement.explaining import alternatives, explain_refusal
 from aliquot.placement.gangs import decide_gang
 from aliquot.placement.inventory import Inventory
 from aliquot.placement.packing import make_packing
+from aliquot.placement.preempting import preempt as find_victims
 from aliquot.placement.standing import grant_at
 
 REFUSED = 6
@@ -53,6 +57,13 @@ def place(
             autocompletion=completion.strategies,
         ),
     ] = "",
+    preempt: Annotated[
+        bool, typer.Option("--preempt", help="If a claim fits nowhere, say who would have to go for it.")
+    ] = False,
+    moves: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="If a claim fits nowhere, look for up to N moves that help."),
+    ] = 0,
     as_json: output.JsonFlag = False,
 ) -> None:
     """Say where a claim would go, and why; or why it fits nowhere, and what would make it fit.
@@ -62,10 +73,10 @@ def place(
 
     [bold]Example:[/] [cyan]aliquot place --state state.yaml --claim claim.yaml --explain[/]
     """
-    described = read_state(_text(state), str(state))
-    cluster = cluster_of(described)
-    asked = read_claims(_text(claim), str(claim), described.vocabulary)
-    answers = [_answer(cluster, each, strategy, explain=explain) for each in asked]
+    described = read_state(read_text(state), str(state))
+    desk = _Desk(cluster_of(described), described.budgets, strategy, preempt, moves, explain)
+    asked = read_claims(read_text(claim), str(claim), described.vocabulary)
+    answers = [desk.answer(each) for each in asked]
     if as_json:
         output.show_json({"decisions": answers})
     else:
@@ -105,29 +116,60 @@ def _stand(cluster: Cluster, each: Standing) -> None:
         cluster.commit(each.claim.name)
 
 
-def _answer(cluster: Cluster, asked: Claim | Gang, strategy: str, *, explain: bool) -> dict[str, Any]:
-    if isinstance(asked, Gang):
-        return _gang_answer(cluster, asked, strategy)
-    cluster.scorer(strategy or "default")
-    cluster.arrived(asked)
-    chosen = decide(cluster, asked, strategy=strategy)
-    if chosen is None:
-        return place_output.refusal(explain_refusal(cluster, asked))
-    others = alternatives(cluster, chosen, _OTHERS) if explain else []
-    answer = place_output.placed(cluster, chosen, others)
-    cluster.reserve(asked, chosen.grant)
-    return answer
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """Who answers, one claim after the other."""
+
+    cluster: Cluster
+    budgets: Sequence[DisruptionBudget]
+    strategy: str
+    preempt: bool
+    moves: int
+    explain: bool
+
+    def answer(self, asked: Claim | Gang) -> dict[str, Any]:
+        """Where it goes; what is placed stays for those that follow."""
+        return self._gang(asked) if isinstance(asked, Gang) else self._claim(asked)
+
+    def _claim(self, asked: Claim) -> dict[str, Any]:
+        cluster = self.cluster
+        cluster.scorer(self.strategy or DEFAULT_STRATEGY)
+        cluster.arrived(asked)
+        chosen = decide(cluster, asked, strategy=self.strategy)
+        if chosen is None:
+            return {**place_output.refusal(explain_refusal(cluster, asked)), **self._help(asked)}
+        others = alternatives(cluster, chosen, _OTHERS) if self.explain else []
+        answer = place_output.placed(cluster, chosen, others)
+        cluster.reserve(asked, chosen.grant)
+        return answer
+
+    def _help(self, asked: Claim) -> dict[str, Any]:
+        """What would have to happen first, as far as somebody wants to know. Nothing of it is done."""
+        found: dict[str, Any] = {}
+        if self.moves:
+            plan = make_room(
+                self.cluster,
+                asked,
+                budget=MoveBudget(moves=self.moves),
+                budgets=self.budgets,
+                strategy=self.strategy,
+            )
+            found["moves"] = place_output.plan(self.cluster, plan) if plan else None
+        if self.preempt:
+            preemption = find_victims(self.cluster, asked, budgets=self.budgets, strategy=self.strategy)
+            found["preemption"] = place_output.preemption(self.cluster, preemption) if preemption else None
+        return found
+
+    def _gang(self, gang: Gang) -> dict[str, Any]:
+        together = decide_gang(self.cluster, gang, strategy=self.strategy)
+        answer = place_output.gang(self.cluster, together)
+        for chosen in together.chosen:
+            self.cluster.reserve(chosen.claim, chosen.grant, gang=gang.name)
+        return answer
 
 
-def _gang_answer(cluster: Cluster, gang: Gang, strategy: str) -> dict[str, Any]:
-    together = decide_gang(cluster, gang, strategy=strategy)
-    answer = place_output.gang(cluster, together)
-    for chosen in together.chosen:
-        cluster.reserve(chosen.claim, chosen.grant, gang=gang.name)
-    return answer
-
-
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """What a file says; `-` is standard input. Raises `CannotReadError`."""
     try:
         return sys.stdin.read() if str(path) == "-" else path.read_text("utf-8")
     except OSError as error:

@@ -12,9 +12,11 @@ from aliquot.model import Grant, GrantedDevice, Mechanism, format_bytes
 from aliquot.model.quantities import MIB
 from aliquot.placement.cluster import Cluster
 from aliquot.placement.deciding import Chosen
+from aliquot.placement.defragmenting import Plan
 from aliquot.placement.explaining import Refusal
 from aliquot.placement.gangs import Together
 from aliquot.placement.packing import Choice
+from aliquot.placement.preempting import Preemption
 
 _MOST_NODES = 20
 """Nodes that a refusal lists for a person; JSON has all."""
@@ -59,6 +61,36 @@ def gang(cluster: Cluster, together: Together) -> dict[str, Any]:
         "place": together.place,
         "waiting": [member.name for member in together.waiting],
         **({"reason": together.reason} if not together.chosen else {}),
+    }
+
+
+def plan(cluster: Cluster, found: Plan) -> dict[str, Any]:
+    """Moves, and what they are good for."""
+    return {
+        "moves": [
+            {
+                "claim": move.claim.name,
+                "from": grant(cluster, move.source),
+                "to": grant(cluster, move.target),
+                "cost_mib": move.cost_mib,
+            }
+            for move in found.moves
+        ],
+        "cost_mib": found.cost_mib,
+        "freed": list(found.freed),
+        **({"grant": grant(cluster, found.placed.grant)} if found.placed else {}),
+    }
+
+
+def preemption(cluster: Cluster, found: Preemption) -> dict[str, Any]:
+    """Who has to go, and where the claim goes then."""
+    return {
+        "victims": [
+            {"claim": held.claim.name, "priority": held.claim.priority, "node": held.grant.node}
+            for held in found.victims
+        ],
+        "grant": grant(cluster, found.chosen.grant),
+        "certain": found.certain,
     }
 
 
@@ -153,6 +185,7 @@ def _show_refusal(answer: Mapping[str, Any], *, explain: bool) -> None:
         f"[bold]{escape(answer['claim'])}[/] [red]fits nowhere[/]: {escape(answer['reason'])}",
         highlight=False,
     )
+    _show_help(answer)
     if not explain:
         return
     shown = output.table("node", "why not")
@@ -163,6 +196,45 @@ def _show_refusal(answer: Mapping[str, Any], *, explain: bool) -> None:
             break
         shown.add_row(escape(node), "; ".join(f"{count}: {code}" for code, count in counts.items()))
     output.stdout.print(shown)
+
+
+def _show_help(answer: Mapping[str, Any]) -> None:
+    if "moves" in answer:
+        show_plan(answer["moves"])
+    if "preemption" in answer:
+        _show_preemption(answer["preemption"])
+
+
+def show_plan(found: Mapping[str, Any] | None) -> None:
+    """Moves in their order."""
+    if found is None or not found["moves"]:
+        output.stdout.print("  no moves within the budget would help", highlight=False)
+        return
+    for place, move in enumerate(found["moves"], start=1):
+        cost = format_bytes(move["cost_mib"] * MIB)
+        output.stdout.print(
+            f"  {place}. move {escape(move['claim'])}: {_stand(move['from'])} -> {_stand(move['to'])}"
+            f" (costs {cost})",
+            highlight=False,
+        )
+    good_for = f"then it goes to {_stand(found['grant'])}" if "grant" in found else ""
+    if found["freed"]:
+        good_for = f"then nobody is left on {escape(', '.join(found['freed']))}"
+    output.stdout.print(f"  {good_for}", highlight=False)
+
+
+def _show_preemption(found: Mapping[str, Any] | None) -> None:
+    if found is None:
+        output.stdout.print("  nobody that may be preempted would make room", highlight=False)
+        return
+    victims = ", ".join(f"{each['claim']} (priority {each['priority']})" for each in found["victims"])
+    output.stdout.print(
+        f"  preempting {escape(victims)} would: then it goes to {_stand(found['grant'])}", highlight=False
+    )
+
+
+def _stand(given: Mapping[str, Any]) -> str:
+    return escape(f"{given['node']} {_indices([each['index'] for each in given['devices']])}")
 
 
 def _show_gang(answer: Mapping[str, Any], *, explain: bool) -> None:

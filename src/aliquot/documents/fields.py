@@ -22,6 +22,7 @@ from aliquot.model import (
 )
 
 _CORES: Final = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?)(?P<milli>m?)")
+_RATIO: Final = re.compile(r"(?P<number>[0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(?P<percent>%?)")
 _TFLOPS: Final = re.compile(r"(?P<number>[0-9.]+)\s*tflops", re.I)
 
 
@@ -67,10 +68,10 @@ def _vram(value: Any) -> VramRequest:
 
 def _ratio(value: Any) -> Fraction:
     text = _text(value, "a ratio", "1.5")
-    try:
-        return Fraction(parse_percent(text), 1_000_000) if text.endswith("%") else Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        raise InvalidValueError(f"{text!r} is not a ratio", hint="e.g. 1.5") from None
+    match = _RATIO.fullmatch(text)
+    if match is None:
+        raise InvalidValueError(f"{text!r} is not a ratio", hint="e.g. 1.5 or 150%")
+    return Fraction(match["number"]) / (100 if match["percent"] else 1)
 
 
 def _specification(value: Any) -> DeviceSpecification:
