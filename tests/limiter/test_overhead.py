@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Limited
-from .simulated import CLIENTS, make_slice, run_clients
+from .conftest import MIB, Limited
+from .simulated import CLIENTS, from_outside, make_slice, run_clients
 
 pytestmark = pytest.mark.sanitized
 
 USED = "pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).used"
+LISTED = """[each.usedGpuMemory for each in
+    pynvml.nvmlDeviceGetComputeRunningProcesses(pynvml.nvmlDeviceGetHandleByIndex(0))]"""
 MODULE = '''
 def module(variable_bytes):
     """Code with a variable of that size, which a module takes of the card."""
@@ -322,6 +324,42 @@ ok((*driver.cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0), None))
 assert used() >= base + 32 * MIB
 """,
     )
+
+
+@pytest.mark.parametrize(
+    "wait", ["cuCtxSynchronize()", "cuStreamSynchronize(0)", "cuEventSynchronize(event)"]
+)
+def test_growth_is_charged_when_the_end_of_the_work_is_waited_for(
+    machine: Mapping[str, str], native_dir: Path, slice_home: Path, wait: str
+) -> None:
+    """A program that has its memory may not allocate again; who looks at the account from outside must not
+    find less in it than the card has."""
+    limited = make_slice(machine, native_dir, slice_home, contexts=2)
+    text = f"""
+import ctypes
+start()
+event = ok(driver.cuEventCreate(0))
+loaded = ok(driver.cuModuleLoadData(module(1)))
+function = ok(driver.cuModuleGetFunction(loaded, b"kernel"))
+path = next(line.split()[-1] for line in open("/proc/self/maps") if "simgpu/libcuda.so.1" in line)
+real = ctypes.CDLL(path)
+before = ok(driver.cuCtxGetLimit(driver.CUlimit.CU_LIMIT_STACK_SIZE))
+assert real.cuCtxSetLimit(0, ctypes.c_size_t(before + 256)) == 0   # as a launch may do
+ok((*driver.cuLaunchKernel(function, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0), None))
+ok((*driver.cuEventRecord(event, 0), None))
+ok((*driver.{wait}, None))
+print("waited", flush=True)
+sys.stdin.readline()
+"""
+    with limited.start(CLIENTS + MODULE + text) as program:
+        assert program.stdout
+        assert program.stdin
+        assert program.stdout.readline() == "waited\n", program.communicate()
+        (held,) = limited.slice.standing().members[0].held_bytes
+        (listed,) = from_outside(machine, LISTED)
+        assert held == listed
+        assert held > int(limited.env["CONTEXT_BYTES"]) + 32 * MIB
+        program.stdin.write("\n")
 
 
 def test_what_was_over_the_limit_is_no_lease_afterwards(on_card: Limited) -> None:

@@ -3,17 +3,28 @@
 #pragma once
 
 #include "native/limiter/compute/gate.hpp"
+#include "native/limiter/cuda/limiter.hpp"
 #include "native/limiter/cuda/observer.hpp"
 
 namespace aliquot::limiter {
+
+// What the driver took for work that has ended (local memory for a kernel's first launch) is charged when its
+// end is waited for: a program that has all the memory it wants may not allocate again for hours.
+inline void charge_growth() noexcept {
+  Limiter* here = limiter();
+  if (here != nullptr && here->overhead.has_grown()) [[unlikely]]
+    here->overhead.catch_up();
+}
 
 // After a call that waited for the stream, or for all of the context where that is null.
 template <typename Call>
 CUresult synchronising(CUstream stream, Call call) noexcept {
   const CUresult answer = call();
   compute::Gate* gate = compute::gate();
-  if (answer == CUDA_SUCCESS && gate != nullptr && !InsideDriver::here())
+  if (answer == CUDA_SUCCESS && gate != nullptr && !InsideDriver::here()) {
     gate->synchronised(stream);
+    charge_growth();
+  }
   return answer;
 }
 
@@ -38,6 +49,8 @@ struct Observer<cuCtxSynchronize_entry> {
     const CUresult answer = call();
     if (compute::Gate* gate = compute::gate())
       gate->fold();
+    if (answer == CUDA_SUCCESS && !InsideDriver::here())
+      charge_growth();
     return answer;
   }
 };
@@ -49,6 +62,8 @@ struct Observer<cuEventSynchronize_entry> {
     const CUresult answer = call();
     if (compute::Gate* gate = compute::gate())
       gate->fold();
+    if (answer == CUDA_SUCCESS && !InsideDriver::here())
+      charge_growth();
     return answer;
   }
 };
