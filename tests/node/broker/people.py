@@ -33,7 +33,7 @@ def interpreter(uid: int) -> str:
     for program in (sys.executable, "/usr/bin/python3"):
         try:
             done = subprocess.run(
-                [program, "-c", "import aliquot.cli.main"],
+                [program, "-c", "import typer, rich, aliquot"],
                 env={"PYTHONPATH": modules(), "PATH": "/usr/bin:/bin"},
                 user=uid,
                 group=uid,
