@@ -390,7 +390,10 @@ def _write_file(path: Path, content: bytes, mode: int) -> None:
     try:
         # All of it, now: a page that is not there when somebody has filled the memory would kill who maps it.
         os.posix_fallocate(descriptor, 0, len(content))
-        os.write(descriptor, content.rstrip(b"\0"))
+        for at in range(0, len(content), mmap.PAGESIZE):
+            page = content[at : at + mmap.PAGESIZE]
+            if page != bytes(len(page)):
+                os.pwrite(descriptor, page, at)
         os.fchmod(descriptor, mode)
     finally:
         os.close(descriptor)
