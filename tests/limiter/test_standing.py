@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aliquot.limits import Slice, SliceDamagedError, SliceNotFoundError
+from aliquot.limits import Slice, SliceDamagedError, SliceNotFoundError, homes
 from aliquot.limits.accounts import new_account
 from aliquot.limits.layout import load
 from aliquot.limits.standing import read_members
-from aliquot.model import percent
+from aliquot.model import DeviceKind, percent
 from aliquot.node.guard import slices
 
 MIB = 1 << 20
@@ -143,3 +143,17 @@ def test_slices_as_the_guard_sees_them(slice_home: Path) -> None:
     assert set(found["two"].terms) == {uuid}
     assert found["link"].account == found["one"].account
     assert [each.judged for each in (found["one"], found["torn"])] == [True, False]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="a machine's home is root's")
+def test_whose_slices_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALIQUOT_SYSTEM_HOME", str(tmp_path))
+    assert slices.find_homes(["/srv/slices"], DeviceKind.REAL) == [Path("/srv/slices")]
+    without = slices.find_homes([], DeviceKind.REAL)
+    assert without == homes()
+    theirs = tmp_path / "people" / "1000"
+    theirs.mkdir(parents=True)
+    assert slices.find_homes([], DeviceKind.REAL) == [theirs]  # what people made for themselves does not
+    assert slices.find_homes([], DeviceKind.SIMULATED) == [*without, theirs]
+    theirs.chmod(0o777)
+    assert slices.find_homes([], DeviceKind.REAL) == []

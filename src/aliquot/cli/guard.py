@@ -18,7 +18,8 @@ from rich.markup import escape
 from aliquot.cli import completion, output
 from aliquot.errors import AliquotError, InvalidValueError
 from aliquot.model import Device
-from aliquot.node import cards
+from aliquot.node import cards, places
+from aliquot.node.broker.wire import BrokerError
 from aliquot.node.guard import Event, Guard
 from aliquot.policy.guard import Action, Finding, Rules, default_rules, parse_rules
 
@@ -83,7 +84,7 @@ def guard(
     [bold]Example:[/] [cyan]sudo aliquot guard --policy stop --log /var/log/aliquot-guard.jsonl[/]
     """
     chosen = _rules(rules, policy)
-    available = cards.available_cards(simulate=simulate)
+    available = _available(simulate)
     guarded = _chosen(available.devices, device or [])
     with ExitStack() as stack:
         report = _reporter(stack, log, as_json=as_json)
@@ -94,6 +95,16 @@ def guard(
             _end(running.run_once(), as_json=as_json)
         else:
             running.run(_until_told())
+
+
+def _available(simulate: bool) -> cards.Cards:
+    """The cards that programs get here. The guard does not need the broker: where that is down, it guards."""
+    try:
+        place = places.find_place(simulate=simulate)
+    except BrokerError:
+        return cards.available_cards(simulate=simulate)
+    os.environ.update(place.environment)  # read when the simulated NVML is opened
+    return place.cards
 
 
 def _rules(file: Path | None, policy: Action | None) -> Rules:

@@ -53,9 +53,8 @@ class Looker:
         """What is there at this moment. A card that cannot be looked at is among `faults`, and has nobody."""
         first = self._list()
         self._census.identify({pid for of_card in first.values() for pid in of_card})
-        seen = slices.views(
-            slices.find_homes(self._rules.homes), {each.index: each.uuid for each in self.cards}
-        )
+        homes = slices.find_homes(self._rules.homes, self._kind)
+        seen = slices.views(homes, {each.index: each.uuid for each in self.cards})
         self.unjudged = sorted(each.path for each in seen if not each.judged)
         second = self._list()
         now = time.monotonic_ns()

@@ -9,24 +9,23 @@ from typing import Final
 
 from aliquot.errors import AliquotError
 from aliquot.limits import Slice, SliceDamagedError, Standing, homes, people_homes
-from aliquot.limits.homes import people_home
+from aliquot.model import DeviceKind
+from aliquot.node.broker.home import is_installed
 from aliquot.policy.guard import CardTerms, Claim, FileId, SliceView
 
 _MOST_SLICES: Final = 4096
 """Of one home; whoever makes more has the rest of them not counted."""
 
 
-def find_homes(stated: Iterable[str]) -> list[Path]:
+def find_homes(stated: Iterable[str], kind: DeviceKind) -> list[Path]:
     """The folders whose slices count: those stated, else those of the machine, else everybody's own.
 
-    Where the machine has a home for all, a slice that somebody made for himself lends him nothing.
+    Where the machine's broker lends its real cards, a slice that somebody made for himself lends him nothing.
+    Raises `SliceAccessError` where the machine's home is not root's.
     """
     if chosen := [Path(each) for each in stated]:
         return chosen
-    with suppress(AliquotError, OSError):
-        if people_home().is_dir():
-            return people_homes()
-    return homes()
+    return people_homes() if kind is DeviceKind.REAL and is_installed() else homes()
 
 
 def views(folders: Sequence[Path], uuids: Mapping[int, str]) -> list[SliceView]:
