@@ -145,7 +145,31 @@ bool Gate::place(CUcontext& context, unsigned& device) noexcept {
   return true;
 }
 
-void Gate::admit(ThreadState& thread, const Work& work, Pending& pending) noexcept {
+// True where the launch has got a key that tells its arguments apart: its kernel takes now long and now
+// short.
+bool Gate::tell_arguments(ThreadState& thread, Work& work) noexcept {
+  RememberedPrice& known = thread.price_of(work.key);
+  if (work.arguments.function == nullptr || known.key != work.key || !known.by_arguments)
+    return false;
+  const std::uint64_t digest = arguments_.digest(work.arguments);
+  if (digest == 0)
+    return false;
+  work.base = work.key;
+  work.key = (work.key ^ digest) * kMix2 | 1u;
+  return true;
+}
+
+void Gate::admit(ThreadState& thread, Work& work, Pending& pending) noexcept {
+  if (tell_arguments(thread, work)) {
+    pending = {};
+    pending.lane = admit_quickly(thread, work, pending.price);
+    if (pending.lane != nullptr)
+      return;
+    if (!prices.by_arguments(work.base)) { // it has been given up since
+      work.key = std::exchange(work.base, 0);
+      thread.price_of(work.key) = {};
+    }
+  }
   CUcontext context = nullptr;
   unsigned device = 0;
   if (stopped() || (something_captures() && is_capturing(work.stream)) || !place(context, device))
@@ -173,8 +197,8 @@ Lane* Gate::lane_for(ThreadState& thread, const Work& work, CUcontext context, u
   const bool several = several_.load(std::memory_order_relaxed);
   RememberedLane& known = thread.lane_of(work.stream, several ? context : nullptr);
   if (known.stream != work.stream || known.context != context || known.lane == nullptr ||
-      known.lane->waits != work.waits)
-    known = {work.stream, context, device,
+      known.waits != work.waits)
+    known = {work.stream, context, device, work.waits,
              devices_[device].find_lane(thread, context, work.stream, work.waits)};
   if (known.lane == nullptr)
     known = {};
@@ -202,7 +226,8 @@ void Gate::admit_to(ThreadState& thread, const Work& work, DeviceGate& device, L
   }
   if (pending.lane == nullptr)
     return;
-  thread.price_of(work.key) = {work.key, quote.price, quote.uses};
+  thread.price_of(work.key) = {work.key, quote.price, quote.by_arguments ? 0 : quote.uses,
+                               quote.by_arguments};
   device.begin_measuring(pending);
 }
 
@@ -284,6 +309,7 @@ void Gate::functions_went() noexcept {
 }
 
 void Gate::context_call_begins() noexcept {
+  functions_may_go();
   for (DeviceGate& device : devices_)
     device.mutex().lock();
 }

@@ -9,6 +9,7 @@
 #include <mutex>
 #include <vector>
 
+#include "native/limiter/compute/arguments.hpp"
 #include "native/limiter/compute/device_gate.hpp"
 #include "native/limiter/compute/driver_call.hpp"
 
@@ -25,8 +26,9 @@ class Gate {
   // Not null: the work may go to the driver, and was charged to this lane; `settle_quickly` follows.
   Lane* admit_quickly(ThreadState& thread, const Work& work, std::uint64_t& charged) noexcept;
   static void settle_quickly(Lane& lane, bool waits, std::uint64_t charged, bool succeeded) noexcept;
-  // Waits until it may. After the driver's call, where pending.lane is set, `settle` follows.
-  void admit(ThreadState& thread, const Work& work, Pending& pending) noexcept;
+  // Waits until it may. The work may get another key, which tells its arguments apart. After the driver's
+  // call, where pending.lane is set, `settle` follows.
+  void admit(ThreadState& thread, Work& work, Pending& pending) noexcept;
   void settle(const Work& work, Pending& pending, bool succeeded) noexcept;
   // No device of the slice holds anything back.
   bool all_free() const noexcept { return all_free_.load(std::memory_order_relaxed); }
@@ -36,6 +38,7 @@ class Gate {
   void stream_ends(CUstream stream) noexcept;
   void capture_begins(CUstream stream) noexcept;
   void capture_ends(CUstream stream) noexcept;
+  void functions_may_go() noexcept { arguments_.forget_all(); } // before the driver is called
   void functions_went() noexcept;
   void graph_went(std::uint64_t key) noexcept { prices.forget(key); }
   // Has all devices' events to itself from now until context_call_over.
@@ -73,6 +76,7 @@ class Gate {
 
  private:
   void void_memory() noexcept; // of lanes and prices, and leases with it
+  bool tell_arguments(ThreadState& thread, Work& work) noexcept;
   bool place(CUcontext& context, unsigned& device) noexcept;
   void admit_to(ThreadState& thread, const Work& work, DeviceGate& device, Lane& lane, const Quote& quote,
                 Pending& pending) noexcept;
@@ -92,6 +96,7 @@ class Gate {
   std::atomic<unsigned> only_device_{0};
   std::atomic<bool> stopped_{false};
   std::atomic<bool> watching_{false};
+  ArgumentTable arguments_;
   DeviceGate devices_[layout::kMaxDevices];
 
   std::mutex threads_mutex_;                   // guards what follows, and folding
@@ -139,18 +144,18 @@ void forget_gate_in_child() noexcept;
       lease.flags != lease.grant->flags.load(std::memory_order_relaxed)) [[unlikely]]
     return nullptr;
   RememberedPrice& price = thread.price_of(work.key);
-  const RememberedLane& lane = thread.lane_of(work.stream, context);
+  const RememberedLane& known = thread.lane_of(work.stream, context);
   const std::uint64_t credit = lease.credit.load(std::memory_order_relaxed);
-  if (price.key != work.key || price.uses == 0 || price.price > credit || lane.stream != work.stream ||
-      (context != nullptr && lane.context != context) || lane.lane->waits != work.waits) [[unlikely]]
+  if (price.key != work.key || price.uses == 0 || price.price > credit || known.stream != work.stream ||
+      (context != nullptr && known.context != context) || known.waits != work.waits) [[unlikely]]
     return nullptr;
-  --price.uses;
+  Lane* const lane = known.lane;
   charged = price.price;
+  --price.uses;
   lease.credit.store(credit - charged, std::memory_order_relaxed);
-  std::atomic<std::uint64_t>& sum = lane.lane->admitted;
-  lane.lane->calling.store(true, std::memory_order_relaxed);
-  sum.store(sum.load(std::memory_order_relaxed) + charged, std::memory_order_release);
-  return lane.lane;
+  lane->calling.store(true, std::memory_order_relaxed);
+  lane->admitted.store(lane->admitted.load(std::memory_order_relaxed) + charged, std::memory_order_release);
+  return lane;
 }
 
 [[gnu::always_inline]] inline void Gate::settle_quickly(Lane& lane, bool waits, std::uint64_t charged,

@@ -24,12 +24,14 @@ struct Lease {
 struct RememberedPrice {
   std::uint64_t key = 0, price = 0;
   std::uint32_t uses = 0;
+  bool by_arguments = false; // then there is one price for each set of them, under another key
 };
 
 struct RememberedLane {
   CUstream stream = nullptr;
   CUcontext context = nullptr;
   unsigned device = 0;
+  bool waits = false; // as the lane's
   Lane* lane = nullptr;
 };
 
@@ -39,6 +41,7 @@ struct Pending {
   Lane* lane;
   std::uint64_t price;
   bool mark, measure;
+  bool cold; // nothing else is in flight
   unsigned device;
   CUcontext context;
   CUevent begin;
