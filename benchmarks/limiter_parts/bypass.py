@@ -22,7 +22,9 @@ from typing import Any
 
 import aliquot
 from aliquot.bench import BenchmarkUnavailable, Report
+from aliquot.model import Device
 from aliquot.policy.guard import default_rules
+from aliquot.vendors import nvidia, nvml, nvml_processes
 
 from .stage import Stage
 
@@ -116,6 +118,8 @@ def _one(stage: Stage, guard: _Guard) -> tuple[float, float]:
             began = stranger.stdout.readline()
             if not began:
                 raise RuntimeError(f"the stranger ended with {stranger.wait(_PATIENCE_S)}")
+            if stage.card and not _is_listed(stage.card, stranger.pid):
+                raise BenchmarkUnavailable("the driver lists no processes here, as in a container")
             guard.next_event("found", stranger.pid)
             found_ns = time.monotonic_ns()
             stranger.wait(_PATIENCE_S)
@@ -123,3 +127,8 @@ def _one(stage: Stage, guard: _Guard) -> tuple[float, float]:
         finally:
             stranger.kill()
     return (found_ns - int(began)) / 1e9, (gone_ns - int(began)) / 1e9
+
+
+def _is_listed(card: Device, pid: int) -> bool:
+    with nvml.opened(nvidia.nvml_library(card.kind)) as library:
+        return pid in nvml_processes.processes(library, library.device(card.uuid))

@@ -68,27 +68,25 @@ class Watcher:
 
 @contextmanager
 def guarding(
-    machine: Mapping[str, str], home: Path, *arguments: str, rules: str = "", hurried: bool = True
+    machine: Mapping[str, str],
+    home: Path,
+    *arguments: str,
+    rules: str = "",
+    hurried: bool = True,
+    simulate: bool = True,
 ) -> Iterator[Watcher]:
-    """A guard of the simulated cards, for which the slices of `home` count.
+    """A guard of the simulated cards, or the real ones, for which the slices of `home` count.
 
     It looks more often and waits less than by its own rules, unless it is not `hurried`.
     """
     rules = (HURRIED if hurried else "") + rules
     file = home / ".rules.toml"
     file.write_text(f'homes = ["{home}"]\n{rules}', encoding="utf-8")
-    env = {name: value for name, value in machine.items() if name != "LD_LIBRARY_PATH"}
-    command = [
-        sys.executable,
-        "-m",
-        "aliquot",
-        "guard",
-        "--simulate",
-        "--json",
-        "--rules",
-        str(file),
-        *arguments,
-    ]
+    env = dict(machine)
+    if simulate:
+        env.pop("LD_LIBRARY_PATH", None)  # on a real card it may lead to the driver
+        arguments = ("--simulate", *arguments)
+    command = [sys.executable, "-m", "aliquot", "guard", "--json", "--rules", str(file), *arguments]
     with subprocess.Popen(
         command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
