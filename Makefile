@@ -36,7 +36,8 @@ bench: ready ## All benchmarks, their figures to out/bench/*.json
 
 .PHONY: conformance
 conformance: ready ## A suite of others on the simulated card: SUITE=numba-cuda (default) or cupy; resumed unless ARGS=--fresh
-	@$(BIN)/python -m conformance $(SUITE) --json out/conformance/$(SUITE).json $(ARGS)
+	@$(BIN)/python -m conformance $(SUITE) --json \
+	    out/conformance/$(SUITE)$(if $(findstring --compare,$(ARGS)),-compared).json $(ARGS)
 
 .PHONY: lint
 lint: ready ## Style, types, layers, native analysis; warnings are errors
