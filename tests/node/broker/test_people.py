@@ -87,6 +87,18 @@ def test_each_gets_her_slice_and_no_more_memory_than_it_has(
     assert list((broker.home / "people" / str(ALICE)).iterdir()) == []
 
 
+def test_root_is_a_person_too_and_the_cards_are_the_groups(
+    broker: Service, alice: Person, root: Person
+) -> None:
+    """Root gets slices from the broker like everybody; who is not in the group gets a slice and no card."""
+    assert run(root, "--vram", "1Gi", sizes=(GIB,)) == [0, 0, OUT_OF_MEMORY]
+    outside = Person(ALICE, alice.python, alice.env, ())
+    done = outside.aliquot("run", "-q", "--vram", "1Gi", "--", outside.python, "-c", ALLOCATE)
+    assert done.returncode == 0, done.stderr
+    assert 0 not in json.loads(done.stdout)
+    assert "a group that this user is not in" in done.stderr
+
+
 def test_one_sees_ones_own_and_root_all(broker: Service, alice: Person, bob: Person, root: Person) -> None:
     for person, name in ((alice, "mine"), (bob, "mine"), (bob, "other")):
         done = person.aliquot("slices", "create", name, "--vram", "1Gi")

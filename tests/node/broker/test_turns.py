@@ -22,7 +22,7 @@ from aliquot.node.broker import home as homes
 from .conftest import eventually
 from .people import ALICE, BOB, ROOT, Person, needs_root
 
-pytestmark = needs_root
+pytestmark = [needs_root, pytest.mark.sanitized]
 
 TURN_TAKER = ROOT / "tests/limiter/programs/turn_taker.py"
 DESCRIPTORS = 256
