@@ -89,6 +89,7 @@ def run(
 class _Play:
     def __init__(self, trace: Trace, policy: str, seed: int, load: float, gap_s: float) -> None:
         self.generator = random.Random(seed)
+        self.picker = random.Random(seed)  # of its own: every policy sees the same arrivals
         shapes = list(trace.shapes)
         self.generator.shuffle(shapes)
         self.trace, self.gap_s = trace, gap_s
@@ -194,7 +195,7 @@ class _Play:
 
     def _any_running(self) -> int | None:
         """Forgets those that have gone as it meets them."""
-        at = self.generator.randrange(len(self.order))
+        at = self.picker.randrange(len(self.order))
         number = self.order[at]
         if number in self.running:
             return number

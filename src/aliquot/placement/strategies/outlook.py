@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import attrgetter
 from typing import Final
 
 from aliquot.placement.demand import WHOLE_MILLI, Demand, Share
@@ -36,7 +37,7 @@ def outlook_of(
     return Outlook(
         sequences=_draw(mix, parameters, seed),
         typical=_typical(mix),
-        hosts=_hosts(mix, shapes, parameters.host_worth),
+        hosts=_hosts(mix, shapes, parameters),
     )
 
 
@@ -73,11 +74,17 @@ def _typical(mix: Mix) -> tuple[tuple[Demand, float], ...]:
     return tuple((demand, frequency / total) for demand, frequency in kept)
 
 
-def _hosts(mix: Mix, shapes: Mapping[NodeShape, int], worth: float) -> tuple[tuple[Demand, float], ...]:
+def _hosts(
+    mix: Mix, shapes: Mapping[NodeShape, int], parameters: OutlookParameters
+) -> tuple[tuple[Demand, float], ...]:
     """Asked for in all until the cluster is full, over the nodes that can host it."""
     devices = sum(len(shape.devices) * count for shape, count in shapes.items())
     size = {demand: _size(demand) for demand in mix.frequencies}
     mean = sum(frequency * size[demand] for demand, frequency in mix.frequencies.items())
+    if not mean:
+        return ()
+    pressure = _pressure(mix, shapes, devices / mean)
+    worth = parameters.host_worth * max(1.0, pressure) ** parameters.host_pressure_power
     result: list[tuple[Demand, float]] = []
     for demand, frequency in mix.frequencies.items():
         if demand.count < 2:
@@ -86,6 +93,16 @@ def _hosts(mix: Mix, shapes: Mapping[NodeShape, int], worth: float) -> tuple[tup
         if hosts:
             result.append((demand, worth * (devices / mean) * frequency * size[demand] / hosts))
     return tuple(result)
+
+
+def _pressure(mix: Mix, shapes: Mapping[NodeShape, int], claims: float) -> float:
+    """CPU or memory that so many claims ask for, over what there is; whichever is scarcer."""
+    scarcest = 0.0
+    for amount_of in (attrgetter("cpu_milli"), attrgetter("memory_mib")):
+        there = sum(amount_of(shape) * count for shape, count in shapes.items())
+        asked = claims * sum(amount_of(demand) * part for demand, part in mix.frequencies.items())
+        scarcest = max(scarcest, asked / there if there else 0.0)
+    return scarcest
 
 
 def _size(demand: Demand) -> float:

@@ -43,6 +43,9 @@ class OutlookParameters:
     """How much claims with no device count when sequences are drawn."""
     host_worth: float = 0.15
     """What it is worth to keep room for all claims of several devices that are expected, in devices each."""
+    host_pressure_power: float = 2.5
+    """Where CPU or memory runs out before the devices do, that is worth more: by this power of what is asked
+    for of it over what there is, once all devices are. Hosts are then lost to claims that take no device."""
 
     def __post_init__(self) -> None:
         if not (1 <= self.sequences <= 4096 and 1 <= self.length <= 64):
