@@ -27,7 +27,7 @@ void SharedCard::change(MemberId member, const Terms& terms, std::uint64_t now) 
 
 void SharedCard::tell(MemberId member, ProcessId process, const compute::Message& message,
                       std::uint64_t now) {
-  schedule_.tell(member, process, message.kind, message.turn, message.value, now);
+  schedule_.tell(member, process, message.kind, message.turn, message.value, now, message.worked);
   publish();
 }
 

@@ -30,6 +30,7 @@ void publish(layout::DeviceGrant& page, const GrantState& now, GrantState& last)
   page.in_flight_ns.store(now.in_flight_ns, std::memory_order_relaxed);
   page.flags.store(now.flags, std::memory_order_relaxed);
   page.idle_window_ns.store(now.idle_window_ns, std::memory_order_relaxed);
+  page.begins_ns.store(now.begins_ns, std::memory_order_relaxed);
   page.ends_ns.store(now.ends_ns, std::memory_order_release);
   // Last, so that whoever sees the new word sees what belongs to it.
   page.turn.store(now.turn, std::memory_order_release);

@@ -47,10 +47,13 @@ void Member::open_turn(std::uint64_t now, std::uint64_t work_from) noexcept {
   ++grant.turn;
   ++grant.turns;
   grant.ends_ns = kNever;
+  grant.begins_ns = work_from;
   chain = grant.turn;
   opened_ns = heard_ns = now;
   charged_from = work_from;
   trailing_until = 0;
+  opened_held_ns = grant.held_ns;
+  worked_ns = 0;
   newcomer = rested = false;
   count_wanting();
 }
@@ -96,6 +99,14 @@ void Member::refill(std::uint64_t elapsed) noexcept {
 void Member::limit_bucket() noexcept {
   const auto full = static_cast<std::int64_t>(kBucketDepth * kWholeCard);
   bucket = has_ceiling() ? std::min(bucket, full) : full;
+}
+
+void Member::refund_ceiling(std::uint64_t most) noexcept {
+  const std::uint64_t held = grant.held_ns - opened_held_ns;
+  if (worked_ns == 0)
+    return;
+  bucket += static_cast<std::int64_t>(std::min(held - std::min(held, worked_ns), most) * kWholeCard);
+  limit_bucket();
 }
 
 std::uint64_t Member::ceiling_leaves() const noexcept {

@@ -39,6 +39,7 @@ struct GrantState {
   std::uint64_t waited_ns = 0;
   std::uint64_t turns = 0;
   std::uint64_t share_ppm = 0;
+  std::uint64_t begins_ns = 0;
 };
 
 std::uint64_t add_saturated(std::uint64_t a, std::uint64_t b) noexcept;
@@ -74,6 +75,8 @@ struct Member {
   std::uint64_t closed_ns = 0;      // when its last turn was over, by what was known then
   std::uint64_t trailing_until = 0; // it works after its turn: charged until then, in the holder's place
   std::uint64_t credit_ns = 0;      // charged too much: so much is not charged
+  std::uint64_t opened_held_ns = 0; // grant.held_ns when the turn was opened
+  std::uint64_t worked_ns = 0;      // of the turn, as its processes say; 0: they did not
   bool rested = false;              // its last turn was given up for want of work
   bool newcomer = false;            // it wants after a time without work, not after a turn
 
@@ -96,6 +99,8 @@ struct Member {
   void charge(std::uint64_t elapsed) noexcept;
   void refill(std::uint64_t elapsed) noexcept;
   void limit_bucket() noexcept;
+  // What of the turn was no work is not the ceiling's to pay for, up to `most`.
+  void refund_ceiling(std::uint64_t most) noexcept;
   bool has_ceiling() const noexcept { return terms.ceiling_ppm > 0 && terms.ceiling_ppm < kWholeCard; }
   // How long it may hold the card before the ceiling stops it; kNever without one.
   std::uint64_t ceiling_leaves() const noexcept;

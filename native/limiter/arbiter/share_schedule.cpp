@@ -56,7 +56,7 @@ void ShareSchedule::advance(std::uint64_t now) {
 }
 
 void ShareSchedule::tell(MemberId id, ProcessId process_id, compute::MessageKind kind, std::uint64_t turn,
-                         std::uint64_t value, std::uint64_t now) {
+                         std::uint64_t value, std::uint64_t now, std::uint64_t worked) {
   settle(now);
   Member* member = find(id);
   if (member == nullptr || turn > member->grant.turn)
@@ -73,7 +73,7 @@ void ShareSchedule::tell(MemberId id, ProcessId process_id, compute::MessageKind
     begin(*member, process, turn);
     break;
   case compute::MessageKind::Closed:
-    closed(*member, process, turn, std::min(value, settings_.overrun_ns));
+    closed(*member, process, turn, std::min(value, settings_.overrun_ns), worked);
     break;
   case compute::MessageKind::Running:
     running(*member, process, turn);
@@ -136,7 +136,8 @@ void ShareSchedule::begin(Member& member, Member::Process& process, std::uint64_
   process.counted = true;
 }
 
-void ShareSchedule::closed(Member& member, Member::Process& process, std::uint64_t turn, std::uint64_t rest) {
+void ShareSchedule::closed(Member& member, Member::Process& process, std::uint64_t turn, std::uint64_t rest,
+                           std::uint64_t worked) {
   if (!member.open()) {
     if (turn + 1 == member.grant.turn)
       member.trailing_until = std::min(member.trailing_until, add_saturated(now_, rest));
@@ -145,6 +146,7 @@ void ShareSchedule::closed(Member& member, Member::Process& process, std::uint64
   if (turn < member.chain || !process.counted)
     return;
   process.counted = false;
+  member.worked_ns = add_saturated(member.worked_ns, worked);
   member.heard_ns = now_;
   if (member.id == holder_)
     free_at_ = std::max(free_at_, add_saturated(now_, rest));
@@ -185,6 +187,7 @@ void ShareSchedule::finish(Member& member) {
   }
   const std::uint64_t charged = std::max({now_, member.charged_from, member.closed_ns});
   member.charge(std::max(charged, free_at_) - charged);
+  member.refund_ceiling(settings_.hand_over_cost_ns);
   member.close_turn(now_);
   member.closed_ns = std::max(member.closed_ns, free_at_);
   holder_ = 0;

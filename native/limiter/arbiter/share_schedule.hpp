@@ -31,7 +31,10 @@ struct Settings {
   // Longer than a program needs to see that its work has ended, think a little, and launch again.
   std::uint64_t idle_window_ns = 150 * kMicrosecond;
   // The next turn is opened so long before the last one's work has ended.
-  std::uint64_t hand_over_ns = 200 * kMicrosecond;
+  std::uint64_t hand_over_ns = 300 * kMicrosecond;
+  // The most that a ceiling is not charged for of a turn in which the device did not work: a way to begin and
+  // end.
+  std::uint64_t hand_over_cost_ns = 500 * kMicrosecond;
   std::uint64_t silence_ns = 20 * kMillisecond;
   // The longest that work is waited for which runs on after its turn. Then the driver's time slices must
   // help.
@@ -48,7 +51,7 @@ class ShareSchedule {
   void change(MemberId member, const Terms& terms, std::uint64_t now);
 
   void tell(MemberId member, ProcessId process, compute::MessageKind kind, std::uint64_t turn,
-            std::uint64_t value, std::uint64_t now);
+            std::uint64_t value, std::uint64_t now, std::uint64_t worked = 0);
   void hang_up(MemberId member, ProcessId process, std::uint64_t now);
 
   void advance(std::uint64_t now);
@@ -70,7 +73,8 @@ class ShareSchedule {
 
   void want(Member& member, Member::Process& process, std::uint64_t turn);
   void begin(Member& member, Member::Process& process, std::uint64_t turn);
-  void closed(Member& member, Member::Process& process, std::uint64_t turn, std::uint64_t rest);
+  void closed(Member& member, Member::Process& process, std::uint64_t turn, std::uint64_t rest,
+              std::uint64_t worked);
   void running(Member& member, Member::Process& process, std::uint64_t turn);
   void idle(Member& member, Member::Process& process, std::uint64_t turn);
   void enter(Member& member);

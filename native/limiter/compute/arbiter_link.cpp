@@ -76,9 +76,10 @@ bool ArbiterLink::check() noexcept {
   return false;
 }
 
-bool ArbiterLink::send(MessageKind kind, unsigned device, std::uint64_t turn, std::uint64_t value) noexcept {
+bool ArbiterLink::send(MessageKind kind, unsigned device, std::uint64_t turn, std::uint64_t value,
+                       std::uint64_t worked) noexcept {
   const std::lock_guard lock(mutex_);
-  return connected() && send_locked({kind, device, turn, value, 0});
+  return connected() && send_locked({kind, device, turn, value, worked});
 }
 
 bool ArbiterLink::send_locked(const Message& message) noexcept {

@@ -23,7 +23,8 @@ class ArbiterLink {
   std::uint32_t generation() const noexcept { return generation_.load(std::memory_order_acquire); }
 
   // True where it was sent.
-  bool send(MessageKind kind, unsigned device, std::uint64_t turn, std::uint64_t value) noexcept;
+  bool send(MessageKind kind, unsigned device, std::uint64_t turn, std::uint64_t value,
+            std::uint64_t worked = 0) noexcept;
 
   // In a forked child: its copy of the socket would keep its parent's connection alive.
   void close_in_child() noexcept;

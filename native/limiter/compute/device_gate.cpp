@@ -22,18 +22,12 @@ constexpr std::uint64_t kIdleWindow = 50'000; // where the grant says none
 constexpr std::uint64_t kUnheard = 5'000'000; // after which a turn that we gave up is ours again
 // Work that does not end may be waiting for what is held back behind it: then one more is let through.
 constexpr std::uint64_t kEscape = 30'000'000, kEscapeUnknown = 1'000'000'000;
-constexpr std::uint64_t kSuspicious = 100'000'000; // what ends so soon after an escape had waited for it
-constexpr std::uint64_t kLeastBacklog = 5'000'000;
-constexpr double kMostCorrection = 4.0;
 constexpr std::uint64_t kLonerLooks = 1'000'000; // so long after the end that it expects, at the latest
 // Work that is so much longer than the bound is waited for to its end: the doubt about its price is more.
 constexpr std::uint64_t kForeseen = 10;
+constexpr std::uint64_t kVagueLook = 50'000; // ns
 
 const layout::DeviceGrant kNoGrant{};
-
-std::uint64_t later(std::uint64_t a, std::uint64_t b) noexcept {
-  return std::max(a, b);
-}
 
 // How much may be admitted between two markers while others want the card.
 std::uint64_t marked_each(std::uint64_t in_flight_ns) noexcept {
@@ -81,6 +75,7 @@ DeviceGate::Terms DeviceGate::read_grant(std::uint64_t now) noexcept {
   Terms terms;
   terms.mode = mode(now);
   terms.turn = grant_->turn.load(std::memory_order_acquire);
+  terms.begins_ns = grant_->begins_ns.load(std::memory_order_relaxed);
   terms.ends_ns = grant_->ends_ns.load(std::memory_order_acquire);
   terms.flags = grant_->flags.load(std::memory_order_acquire);
   terms.in_flight_ns = grant_->in_flight_ns.load(std::memory_order_relaxed);
@@ -127,8 +122,6 @@ Verdict DeviceGate::admit(ThreadState& thread, const Work& work, const Quote& qu
   poll(now, terms.mode == Mode::Turns && terms.careful());
   Verdict verdict = terms.mode == Mode::Turns ? admit_in_turn(terms, thread, quote, now)
                                               : admit_at_pace(terms, thread, quote, now);
-  if (verdict.kind == Verdict::Kind::AwaitWork)
-    note_backlog(terms.turn);
   if (verdict.kind != Verdict::Kind::Pass && verdict.kind != Verdict::Kind::AwaitTime && may_escape(now))
     verdict.kind = Verdict::Kind::Pass;
   if (verdict.kind == Verdict::Kind::Pass)
@@ -147,6 +140,8 @@ Verdict DeviceGate::admit_in_turn(const Terms& terms, ThreadState& thread, const
   const bool released = released_turn_ == terms.turn && now - released_at_ < kUnheard;
   if (!terms.always() && (!terms.open(now) || released || full_turn_ == terms.turn))
     return closed(terms, now);
+  if (const std::uint64_t early = terms.always() ? 0 : terms.too_early(now, lead_); early != 0)
+    return {Verdict::Kind::AwaitWork, now + early};
   if (!terms.careful()) {
     count_in(terms);
     lend(terms, thread, kUnwatched);
@@ -159,7 +154,8 @@ Verdict DeviceGate::admit_in_turn(const Terms& terms, ThreadState& thread, const
   if (flying != 0 && alone)
     loner_until_ = drain_at(now) + kLonerLooks;
   if (flying != 0 && (alone || yields || flying >= terms.in_flight_ns))
-    return {Verdict::Kind::AwaitWork, alone ? drain_at(now) : drain_at(now) - terms.in_flight_ns};
+    return {Verdict::Kind::AwaitWork,
+            look_at(alone ? drain_at(now) : drain_at(now) - terms.in_flight_ns, now)};
   if (alone)
     loner_until_ = 0;
   const bool ends = !terms.always() && terms.ends_ns != kNoEnd;
@@ -259,11 +255,13 @@ std::uint64_t DeviceGate::lent_to_others(const ThreadState& thread) const noexce
 void DeviceGate::pass(const Terms& terms, const Work& work, const Quote& quote, Lane& lane, std::uint64_t now,
                       Pending& pending) noexcept {
   if (lanes_.in_flight() == 0) {
-    progress_at_ = polled_at_ = now;
-    backlog_turn_ = 0; // there was a gap
-    unknown_ = false;
+    cold_at_ = polled_at_ = now;
+    cold_begins_ = terms.always() ? 0 : terms.begins_ns;
+    progress_at_ = now + lead_;
+    unknown_ = vague_ = false;
   }
   unknown_ = unknown_ || !quote.known;
+  vague_ = vague_ || quote.vague;
   admitted_turn_ = terms.turn;
   lane.calling.store(true, std::memory_order_relaxed);
   lane.admitted.fetch_add(quote.price, std::memory_order_release);
@@ -277,6 +275,7 @@ void DeviceGate::pass(const Terms& terms, const Work& work, const Quote& quote, 
   pending.device = device_;
   pending.context = lane.context;
   pending.turn = terms.turn;
+  pending.cold = lanes_.in_flight() == quote.price;
   if (work.waits) {
     pending.measure = quote.measure && lanes_.in_flight() == quote.price;
     pending.began_at = now;
@@ -294,14 +293,14 @@ void DeviceGate::begin_measuring(Pending& pending) noexcept {
   const DriverCall call;
   {
     const std::lock_guard lock(mutex_);
-    pending.begin = lanes_.events.take(pending.context, true);
+    pending.begin = lanes_.events.take(pending.context);
     if (!lanes_.events.supported())
       gate_->prices.give_up();
   }
   if (pending.begin == nullptr || driver().cuEventRecord(pending.begin, pending.lane->stream) == CUDA_SUCCESS)
     return;
   const std::lock_guard lock(mutex_);
-  lanes_.events.give_back(pending.context, pending.begin, true);
+  lanes_.events.give_back(pending.context, pending.begin);
   pending.begin = nullptr;
 }
 
@@ -311,7 +310,7 @@ void DeviceGate::settle(const Work& work, Pending& pending, bool succeeded) noex
     lane.take_back(pending.price);
   if (lane.waits) {
     if (succeeded && pending.measure)
-      gate_->prices.learn(work.key, now_ns() - pending.began_at);
+      gate_->prices.learn(work.key, now_ns() - pending.began_at, false);
     const std::lock_guard lock(mutex_);
     lane.drain();
     poll(now_ns(), false);
@@ -320,13 +319,18 @@ void DeviceGate::settle(const Work& work, Pending& pending, bool succeeded) noex
   const bool timed = pending.begin != nullptr;
   if (succeeded && pending.mark) {
     const DriverCall call;
-    Marker marker{nullptr,  pending.begin, lane.admitted.load(std::memory_order_relaxed),
-                  work.key, pending.price, pending.turn,
-                  0};
+    Marker marker;
+    marker.begin = pending.begin;
+    marker.sum = lane.admitted.load(std::memory_order_relaxed);
+    marker.key = work.key;
+    marker.price = pending.price;
+    marker.turn = pending.turn;
+    marker.cold = pending.cold;
     std::unique_lock lock(mutex_);
-    marker.end = lanes_.events.take(pending.context, timed);
+    marker.end = lanes_.events.take(pending.context);
     marker.escapes = escapes_;
     lock.unlock();
+    marker.after = marker.recorded = now_ns();
     const bool recorded =
         marker.end != nullptr && driver().cuEventRecord(marker.end, lane.stream) == CUDA_SUCCESS;
     lock.lock();
@@ -339,79 +343,14 @@ void DeviceGate::settle(const Work& work, Pending& pending, bool succeeded) noex
     } catch (const std::bad_alloc&) {
       // Its stream will be asked instead.
     }
-    lanes_.events.give_back(pending.context, marker.end, timed);
-    lanes_.events.give_back(pending.context, pending.begin, true);
+    lanes_.events.give_back(pending.context, marker.end);
+    lanes_.events.give_back(pending.context, pending.begin);
     return;
   }
   if (timed) {
     const std::lock_guard lock(mutex_);
-    lanes_.events.give_back(pending.context, pending.begin, true);
+    lanes_.events.give_back(pending.context, pending.begin);
   }
-}
-
-void DeviceGate::poll(std::uint64_t now, bool ask_streams) noexcept {
-  const DriverCall call;
-  lanes_.poll(now, ask_streams,
-              [&](CUcontext context, const Marker& marker) { passed(context, marker, now); });
-  if (const std::uint64_t finished = lanes_.finished(); finished > counted_)
-    note_progress(finished, now);
-  if (ask_streams)
-    polled_at_ = later(polled_at_, now);
-}
-
-// It ended between the last look and this one: when its price says, if that lies between.
-void DeviceGate::note_progress(std::uint64_t finished, std::uint64_t now) noexcept {
-  const double took = static_cast<double>(finished - counted_) * correction_;
-  counted_ = finished;
-  gpu_ns_ += took;
-  const std::uint64_t expected = progress_at_ + static_cast<std::uint64_t>(took);
-  const std::uint64_t earliest = std::min(now, later(polled_at_, progress_at_));
-  progress_at_ = last_end_ = std::clamp(expected, earliest, now);
-  seen_end_at_ = earliest + (now - earliest) / 2;
-}
-
-void DeviceGate::passed(CUcontext context, const Marker& marker, std::uint64_t now) noexcept {
-  const bool timed = marker.begin != nullptr;
-  float ms = 0;
-  // A neighbour's turn lies within the time where the turn has changed since.
-  const bool same_turn = grant_->turn.load(std::memory_order_relaxed) == marker.turn;
-  if (timed && marker.escapes != escapes_ && now - escaped_at_ < kSuspicious) {
-    gate_->prices.depends_on_later_work(marker.key);
-  } else if (timed && same_turn &&
-             driver().cuEventElapsedTime(&ms, marker.begin, marker.end) == CUDA_SUCCESS && ms >= 0) {
-    const auto ns = static_cast<std::uint64_t>(static_cast<double>(ms) * 1e6);
-    // Without a turn of its own it may have stood behind a neighbour's work first.
-    const bool undisturbed = (grant_->flags.load(std::memory_order_relaxed) & layout::kGrantAlways) == 0;
-    gate_->prices.learn(marker.key, undisturbed ? ns : std::min(ns, marker.price + marker.price / 16));
-    pace_.take(static_cast<std::int64_t>(ns) - static_cast<std::int64_t>(marker.price));
-  }
-  lanes_.events.give_back(context, marker.end, timed);
-  lanes_.events.give_back(context, marker.begin, true);
-}
-
-// While calls wait for room the device has no gap, so the time that passed is what the finished work took:
-// a bias of the prices shows, and overlaps count once. From one end of work to another: both are seen late by
-// as much, on average.
-void DeviceGate::note_backlog(std::uint64_t turn) noexcept {
-  const std::uint64_t finished = lanes_.finished();
-  if (backlog_turn_ != turn) {
-    backlog_turn_ = turn;
-    backlog_at_ = 0;
-    backlog_finished_ = finished;
-  }
-  if (finished == backlog_finished_)
-    return;
-  if (backlog_at_ != 0 && seen_end_at_ > backlog_at_) {
-    backlog_wall_ += seen_end_at_ - backlog_at_;
-    backlog_sum_ += finished - backlog_finished_;
-  }
-  backlog_at_ = seen_end_at_;
-  backlog_finished_ = finished;
-  if (backlog_wall_ < kLeastBacklog || backlog_sum_ == 0)
-    return;
-  const double ratio = static_cast<double>(backlog_wall_) / static_cast<double>(backlog_sum_);
-  correction_ += (std::clamp(ratio, 1 / kMostCorrection, kMostCorrection) - correction_) / 8;
-  backlog_wall_ = backlog_sum_ = 0;
 }
 
 bool DeviceGate::may_escape(std::uint64_t now) noexcept {
@@ -439,6 +378,11 @@ std::uint64_t DeviceGate::left_in_flight(std::uint64_t now) const noexcept {
 std::uint64_t DeviceGate::drain_at(std::uint64_t now) const noexcept {
   const std::uint64_t expected = progress_at_ + in_flight();
   return expected > now ? expected : now + later(kLeastLook, (now - expected) / 4);
+}
+
+// Work that may end at any moment is looked at again and again.
+std::uint64_t DeviceGate::look_at(std::uint64_t expected, std::uint64_t now) const noexcept {
+  return vague_ ? std::min(expected, now + kVagueLook) : expected;
 }
 
 void DeviceGate::drained(const ThreadState& thread, CUcontext context, CUstream stream) noexcept {

@@ -2,6 +2,7 @@
 // pace of this process' own where there is no arbiter. README.md states the rules.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <mutex>
@@ -75,18 +76,41 @@ class DeviceGate {
             Pending& pending) noexcept;
   bool may_escape(std::uint64_t now) noexcept;
   void poll(std::uint64_t now, bool ask_streams) noexcept;
-  void passed(CUcontext context, const Marker& marker, std::uint64_t now) noexcept;
-  void note_progress(std::uint64_t finished, std::uint64_t now) noexcept;
-  void note_backlog(std::uint64_t turn) noexcept;
+  // What a marker told: when it passed, when it was recorded, under which turn, and what ended with it.
+  struct End {
+    std::uint64_t at, recorded, turn, sum;
+  };
+  // Of one look, without a place on the heap; where there are more, the last ones are one.
+  class Ends {
+   public:
+    void add(const End& end) noexcept;
+    void sort() noexcept; // by when they passed
+    End* begin() noexcept { return ends_.data(); }
+    End* end() noexcept { return ends_.data() + count_; }
+
+   private:
+    std::array<End, 32> ends_;
+    std::size_t count_ = 0;
+  };
+  std::uint64_t passed(CUcontext context, const Marker& marker) noexcept;
+  void learn_from(const Marker& marker, std::uint64_t at, std::uint64_t now) noexcept;
+  bool was_undisturbed(const Marker& marker, std::uint64_t at) const noexcept;
+  void note_progress(std::uint64_t finished, Ends& seen, std::uint64_t now) noexcept;
+  void note_end(const End& end) noexcept;
+  bool without_gap(const End& end) const noexcept;
+  void note_backlog(const End& end, bool busy) noexcept;
+  void note_start(std::uint64_t started) noexcept;
   std::uint64_t in_flight() const noexcept;
   std::uint64_t left_in_flight(std::uint64_t now) const noexcept;
   std::uint64_t drain_at(std::uint64_t now) const noexcept;
+  std::uint64_t look_at(std::uint64_t expected, std::uint64_t now) const noexcept;
   void take_back(ThreadState& thread) noexcept;
   void lend(const Terms& terms, ThreadState& thread, std::uint64_t credit) const noexcept;
   std::uint64_t lent_to_others(const ThreadState& thread) const noexcept;
   void publish_locked() noexcept;
   std::uint64_t watch_turn(const Terms& terms, std::uint64_t now) noexcept;
   std::uint64_t watch_ending(std::uint64_t now) noexcept;
+  std::uint64_t worked() noexcept;
   std::uint64_t watch_late_work(std::uint64_t now) noexcept;
   std::uint64_t watch_idleness(const Terms& terms, std::uint64_t now) noexcept;
   void say_running(std::uint64_t turn, std::uint64_t left, std::uint64_t now) noexcept;
@@ -103,15 +127,18 @@ class DeviceGate {
   Lanes lanes_;
   Pace pace_;
   Siblings siblings_;
-  double correction_ = 1.0; // what prices are worth, by what turns really took
-  std::uint64_t backlog_at_ = 0, backlog_turn_ = 0, backlog_finished_ = 0;
+  double correction_ = 1.0;                         // what prices are worth, by what turns really took
+  std::uint64_t backlog_at_ = 0, backlog_turn_ = 0; // of the last marker
   std::uint64_t backlog_wall_ = 0, backlog_sum_ = 0;
   std::uint64_t counted_ = 0; // of lanes_.finished(), in gpu_ns_
-  double gpu_ns_ = 0;
+  double gpu_ns_ = 0, worked_said_ = 0;
   std::uint64_t progress_at_ = 0; // the work in flight runs since then, as far as is known
   std::uint64_t polled_at_ = 0;   // when all of it was last looked at
-  std::uint64_t seen_end_at_ = 0; // the middle of the time within which the last work has ended
   std::uint64_t last_end_ = 0;
+  std::uint64_t marked_end_ = 0; // the last one that a marker told
+  std::uint64_t cold_at_ = 0,
+                cold_begins_ = 0; // the first work after a gap was admitted, and might begin; 0: it has ended
+  std::uint64_t lead_ = 20'000;   // from admission to the device, in ns: what half of the launches take
   std::uint64_t turn_seen_ = 0, turn_seen_at_ = 0;
   std::uint64_t admitted_turn_ = 0;                   // something was admitted in it
   std::uint64_t full_turn_ = 0;                       // what comes next does not fit into it
@@ -127,6 +154,7 @@ class DeviceGate {
   bool wants_ = false;            // said under a word that is over
   bool counted_in_ = false;       // the arbiter waits for our Closed or Idle
   bool unknown_ = false;          // something of unknown price is in flight
+  bool vague_ = false;            // or something whose price is only an average
   std::uint64_t loner_until_ = 0; // until then one that has to go alone waits for all others' work to end
   std::uint64_t escapes_ = 0, escaped_at_ = 0;
 };

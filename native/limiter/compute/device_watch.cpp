@@ -1,6 +1,7 @@
 // The watcher's side of a device: what the arbiter is to be told, and when to look again. Nothing is admitted
 // here.
 #include <algorithm>
+#include <utility>
 
 #include "native/limiter/compute/device_terms.hpp"
 #include "native/limiter/compute/gate.hpp"
@@ -9,10 +10,11 @@ namespace aliquot::limiter::compute {
 namespace {
 
 constexpr std::uint64_t kLongestLook = 100'000'000; // ns
-constexpr std::uint64_t kHandOver = 150'000;        // before the end at which the next may begin
+constexpr std::uint64_t kHandOver = 250'000;        // before the end at which the next may begin
 constexpr std::uint64_t kBetweenRunning = 5'000'000;
 constexpr std::uint64_t kLongestOverdue = 50'000; // between two looks at work after its predicted end
 constexpr std::uint64_t kLate = 20'000;           // beyond the stated end, after which the arbiter is told
+constexpr std::size_t kFewMarkers = 4;
 
 } // namespace
 
@@ -55,7 +57,7 @@ std::uint64_t DeviceGate::watch_ending(std::uint64_t now) noexcept {
   poll(now, true);
   const std::uint64_t flying = lanes_.in_flight(), due = drain_at(now);
   // While more markers are to come, what stands behind them is a sum of guesses.
-  const bool seen = !unknown_ && lanes_.markers_out() <= 2;
+  const bool seen = !unknown_ && !vague_ && lanes_.markers_out() <= kFewMarkers;
   const bool nearly = seen && progress_at_ + in_flight() > now && due - now <= kHandOver;
   if (flying != 0 && !nearly) {
     say_running(open_turn_, due - now, now);
@@ -64,7 +66,7 @@ std::uint64_t DeviceGate::watch_ending(std::uint64_t now) noexcept {
         seen ? (left != 0 ? now + left : due) : now + std::max(left / 2, kLongestOverdue);
     return std::min(look, running_at_ + kBetweenRunning);
   }
-  if (!gate_->link.send(MessageKind::Closed, device_, open_turn_, flying == 0 ? 0 : due - now))
+  if (!gate_->link.send(MessageKind::Closed, device_, open_turn_, flying == 0 ? 0 : due - now, worked()))
     return now + kLongestLook;
   counted_in_ = false;
   released_turn_ = open_turn_;
@@ -73,6 +75,14 @@ std::uint64_t DeviceGate::watch_ending(std::uint64_t now) noexcept {
   stated_end_ = due;
   said_late_ = false;
   return now + kLongestLook;
+}
+
+// The device's time since the last word of it, as far as markers and prices tell; what is still to run
+// counts.
+std::uint64_t DeviceGate::worked() noexcept {
+  const double all = gpu_ns_ + static_cast<double>(in_flight());
+  const double since = all - std::exchange(worked_said_, std::max(all, worked_said_));
+  return since > 0 ? static_cast<std::uint64_t>(since) : 0;
 }
 
 // The end that Closed stated was a prediction, and whoever is late holds the next turn up: that time is
@@ -117,7 +127,7 @@ std::uint64_t DeviceGate::watch_idleness(const Terms& terms, std::uint64_t now) 
     const std::uint64_t look = overdue ? std::min(drain_at(now), now + kLongestOverdue) : drain_at(now);
     return std::min({look, ends, terms.always() ? running_at_ + kBetweenRunning : kNoEnd});
   }
-  const std::uint64_t since = std::max(last_end_, turn_seen_at_) + terms.idle_window_ns;
+  const std::uint64_t since = std::max({last_end_, turn_seen_at_, terms.begins_ns}) + terms.idle_window_ns;
   if (now < since)
     return std::min(since, ends);
   gate_->void_leases();

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <new>
 
+#include "native/limiter/compute/futex.hpp"
+
 namespace aliquot::limiter::compute {
 
 std::atomic<unsigned> captures_under_way{0};
@@ -33,33 +35,41 @@ bool is_forgotten(const Lane& lane, std::uint64_t now) noexcept {
   return lane.is_unnamed() && now - std::min(now, lane.seen_at) > kLongAgo + 20 * lane.in_flight();
 }
 
-CUevent EventPool::take(CUcontext context, bool timed) noexcept {
+CUevent EventPool::take(CUcontext context) noexcept {
   if (!supported_)
     return nullptr;
-  if (const auto found = spare_.find(context); found != spare_.end()) {
-    auto& spare = timed ? found->second.timed : found->second.plain;
-    if (!spare.empty()) {
-      CUevent event = spare.back();
-      spare.pop_back();
-      return event;
-    }
+  if (const auto found = known_.find(context); found != known_.end() && !found->second.spare.empty()) {
+    CUevent event = found->second.spare.back();
+    found->second.spare.pop_back();
+    return event;
   }
   CUevent event = nullptr;
-  const CUresult made = driver().cuEventCreate(&event, timed ? CU_EVENT_DEFAULT : CU_EVENT_DISABLE_TIMING);
+  const CUresult made = driver().cuEventCreate(&event, CU_EVENT_DEFAULT);
   if (made == CUDA_ERROR_NOT_SUPPORTED)
     supported_ = false;
   return made == CUDA_SUCCESS ? event : nullptr;
 }
 
-void EventPool::give_back(CUcontext context, CUevent event, bool timed) noexcept {
+void EventPool::give_back(CUcontext context, CUevent event) noexcept {
   if (event == nullptr)
     return;
   try {
-    auto& spare = spare_[context];
-    (timed ? spare.timed : spare.plain).push_back(event);
+    known_[context].spare.push_back(event);
   } catch (const std::bad_alloc&) {
     driver().cuEventDestroy_v2(event);
   }
+}
+
+std::uint64_t EventPool::passed_at(CUcontext context, const Marker& marker, std::uint64_t before) noexcept {
+  CUevent event = marker.end;
+  std::uint64_t at = before;
+  try {
+    at = known_[context].clock.read(event, marker.after, before);
+  } catch (const std::bad_alloc&) {
+    // The event itself is given up with the next line.
+  }
+  give_back(context, event);
+  return at;
 }
 
 Lane& Lanes::find(const void* thread, CUcontext context, CUstream stream, bool waits) {
@@ -163,7 +173,8 @@ void Lanes::close_stream(CUcontext context, CUstream stream) noexcept {
     const std::uint64_t sum = lane->admitted.load(std::memory_order_relaxed);
     if (lane->in_flight() != 0 && (lane->markers.empty() || lane->markers.back().sum != sum)) {
       Marker marker;
-      marker.end = events.take(context, false);
+      marker.end = events.take(context);
+      marker.after = marker.recorded = now_ns();
       marker.sum = sum;
       const bool recorded =
           marker.end != nullptr && driver().cuEventRecord(marker.end, stream) == CUDA_SUCCESS;

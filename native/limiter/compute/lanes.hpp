@@ -5,6 +5,7 @@
 // its sum has ended. All but `admitted` is guarded by the device's mutex.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <deque>
@@ -14,17 +15,21 @@
 
 #include "aliquot/cuda_abi.h"
 #include "native/limiter/compute/driver_call.hpp"
+#include "native/limiter/compute/event_clock.hpp"
 
 namespace aliquot::limiter::compute {
 
 struct Marker {
   CUevent end = nullptr;
-  CUevent begin = nullptr;   // where the work is measured, recorded in front of it
-  std::uint64_t sum = 0;     // of the lane, this work included
-  std::uint64_t key = 0;     // of the work that is measured
-  std::uint64_t price = 0;   // what it was charged
-  std::uint64_t turn = 0;    // as the grant said when it was admitted
-  std::uint64_t escapes = 0; // see DeviceGate
+  CUevent begin = nullptr;    // where the work is measured, recorded in front of it
+  std::uint64_t sum = 0;      // of the lane, this work included
+  std::uint64_t key = 0;      // of the work that is measured
+  std::uint64_t price = 0;    // what it was charged
+  std::uint64_t turn = 0;     // as the grant said when it was admitted
+  std::uint64_t escapes = 0;  // see DeviceGate
+  std::uint64_t recorded = 0; // when, CLOCK_MONOTONIC
+  std::uint64_t after = 0;    // it had not passed then
+  bool cold = false;          // nothing was in flight before what is measured
 };
 
 struct Lane {
@@ -64,16 +69,20 @@ struct Lane {
 class EventPool {
  public:
   // Null where the driver gives none. The context is current on the calling thread.
-  CUevent take(CUcontext context, bool timed) noexcept;
-  void give_back(CUcontext context, CUevent event, bool timed) noexcept;
-  void forget(CUcontext context) noexcept { spare_.erase(context); }
+  CUevent take(CUcontext context) noexcept;
+  void give_back(CUcontext context, CUevent event) noexcept;
+  // When the marker passed, which is known to lie before `before`. Takes its end back, which tells the same
+  // until it is taken again.
+  std::uint64_t passed_at(CUcontext context, const Marker& marker, std::uint64_t before) noexcept;
+  void forget(CUcontext context) noexcept { known_.erase(context); }
   bool supported() const noexcept { return supported_; }
 
  private:
-  struct Spare {
-    std::vector<CUevent> plain, timed;
+  struct Known {
+    std::vector<CUevent> spare;
+    EventClock clock;
   };
-  std::unordered_map<CUcontext, Spare> spare_;
+  std::unordered_map<CUcontext, Known> known_;
   bool supported_ = true;
 };
 
@@ -88,7 +97,7 @@ class Lanes {
   std::size_t markers_out() const noexcept;
 
   // Looks at the markers, and, where `ask_streams`, at whether streams without one have become empty. What
-  // has passed is shown to `passed`(context, marker).
+  // has passed is shown to `passed`(context, marker, what ended with it).
   template <typename Passed>
   void poll(std::uint64_t now, bool ask_streams, Passed passed) noexcept;
 
@@ -140,10 +149,12 @@ void Lanes::poll_lane(Lane& lane, std::uint64_t now, bool ask_stream, Passed pas
   while (!lane.markers.empty() && has_passed(lane.markers.front().end)) {
     const Marker marker = lane.markers.front();
     lane.markers.pop_front();
-    if (marker.sum > lane.finished.load(std::memory_order_relaxed))
-      lane.finished.store(marker.sum, std::memory_order_relaxed);
-    passed(lane.context, marker);
+    const std::uint64_t before = lane.finished.load(std::memory_order_relaxed);
+    lane.finished.store(std::max(before, marker.sum), std::memory_order_relaxed);
+    passed(lane.context, marker, std::max(before, marker.sum) - before);
   }
+  if (!lane.markers.empty())
+    lane.markers.front().after = std::max(lane.markers.front().after, now);
   const std::uint64_t sum = lane.admitted.load(std::memory_order_acquire);
   if (sum != lane.seen) {
     lane.seen = sum;

@@ -12,7 +12,7 @@ struct Message {
   std::uint32_t device; // the slice's number of it
   std::uint64_t turn;   // DeviceGrant.turn when the sender looked; 0 in Hello
   std::uint64_t value;  // see README.md
-  std::uint64_t reserved;
+  std::uint64_t worked; // in Closed: how long the device worked for the process in its turn; 0: not told
 };
 static_assert(sizeof(Message) == 32);
 

@@ -11,11 +11,20 @@ namespace aliquot::limiter::compute {
 enum class Counter : std::uint8_t { Launches, GraphLaunches, Copies, ToDevice, ToHost, OnDevice };
 inline constexpr unsigned kCounters = 6;
 
+// Where a launch of a function has its arguments; no function where there are none to be had.
+struct Arguments {
+  CUfunction function = nullptr;
+  void** parameters = nullptr; // one pointer for each, or null
+  void** extra = nullptr;      // as cuLaunchKernel has it
+};
+
 struct Work {
   std::uint64_t key;      // what has one price: a kernel and its shape, a graph, a kind and size of copies
   CUstream stream;        // never null: see named_stream
   std::uint64_t estimate; // ns, before it was ever measured; 0: unknown, so it goes alone
   bool waits;             // the call returns when the work is done
+  Arguments arguments;    // which the length of a kernel may depend on
+  std::uint64_t base = 0; // where the key tells these apart: what it would be without
 };
 
 // Null means one of two streams, depending on how the program was compiled.
@@ -58,7 +67,7 @@ inline std::uint64_t transfer_estimate(Transfer kind, std::uint64_t bytes) noexc
 }
 
 inline Work transfer(Transfer kind, std::uint64_t bytes, CUstream stream, bool waits) noexcept {
-  return {transfer_key(kind, bytes, waits), stream, transfer_estimate(kind, bytes), waits};
+  return {transfer_key(kind, bytes, waits), stream, transfer_estimate(kind, bytes), waits, {}};
 }
 
 } // namespace aliquot::limiter::compute

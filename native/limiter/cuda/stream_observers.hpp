@@ -116,6 +116,10 @@ struct Observer<cuStreamDestroy_entry> {
 };
 
 // Called by the hooks of memory, which stand in front of these entry points.
+inline void functions_may_go() noexcept {
+  if (compute::Gate* gate = compute::gate())
+    gate->functions_may_go();
+}
 inline void functions_went() noexcept {
   if (compute::Gate* gate = compute::gate())
     gate->functions_went();
@@ -129,6 +133,7 @@ struct UnloadObserver {
   static constexpr bool kObserves = true;
   template <bool PerThread, typename Call, typename Code>
   static CUresult around(Call call, Code) noexcept {
+    functions_may_go();
     const CUresult answer = call();
     functions_went();
     return answer;

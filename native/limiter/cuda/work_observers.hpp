@@ -21,12 +21,13 @@ inline compute::ThreadState* counting_thread() noexcept {
 
 // Launches of functions.
 template <bool PerThread, typename Call>
-[[gnu::always_inline]] inline CUresult launch(CUfunction function, const compute::Shape& shape,
-                                              CUstream stream, Call call) noexcept {
+[[gnu::always_inline]] inline CUresult launch(const compute::Arguments& arguments, CUfunction function,
+                                              const compute::Shape& shape, CUstream stream,
+                                              Call call) noexcept {
   compute::ThreadState* thread = counting_thread();
   const auto describe = [&]() noexcept {
     return compute::Work{compute::launch_key(function, shape), compute::named_stream<PerThread>(stream), 0,
-                         false};
+                         false, arguments};
   };
   const CUresult answer = compute::submit(thread, describe, call);
   if (answer != CUDA_SUCCESS || thread == nullptr) [[unlikely]]
@@ -41,11 +42,12 @@ template <bool PerThread, typename Call>
 
 struct LaunchKernelObserver {
   static constexpr bool kObserves = true;
-  template <bool PerThread, typename Call, typename... Rest>
-  [[gnu::always_inline]] static CUresult around(Call call, CUfunction function, unsigned gx, unsigned gy,
-                                                unsigned gz, unsigned bx, unsigned by, unsigned bz,
-                                                unsigned shared, CUstream stream, Rest...) noexcept {
-    return launch<PerThread>(function, {gx, gy, gz, bx, by, bz, shared}, stream, call);
+  template <bool PerThread, typename Call>
+  [[gnu::always_inline]] static CUresult
+  around(Call call, CUfunction function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
+         unsigned bz, unsigned shared, CUstream stream, void** parameters, void** extra = nullptr) noexcept {
+    return launch<PerThread>({function, parameters, extra}, function, {gx, gy, gz, bx, by, bz, shared},
+                             stream, call);
   }
 };
 template <>
@@ -55,12 +57,12 @@ struct Observer<cuLaunchCooperativeKernel_entry> : LaunchKernelObserver {};
 template <>
 struct Observer<cuLaunchKernelEx_entry> {
   static constexpr bool kObserves = true;
-  template <bool PerThread, typename Call, typename... Rest>
+  template <bool PerThread, typename Call>
   [[gnu::always_inline]] static CUresult around(Call call, const CUlaunchConfig* config, CUfunction function,
-                                                Rest...) noexcept {
+                                                void** parameters, void** extra) noexcept {
     if (config == nullptr)
       return call();
-    return launch<PerThread>(function,
+    return launch<PerThread>({function, parameters, extra}, function,
                              {config->gridDimX, config->gridDimY, config->gridDimZ, config->blockDimX,
                               config->blockDimY, config->blockDimZ, config->sharedMemBytes},
                              config->hStream, call);
@@ -74,7 +76,7 @@ struct LaunchGridObserver {
   static CUresult around(Call call, CUfunction function, int width = 1, int height = 1,
                          CUstream stream = nullptr) noexcept {
     const compute::Shape shape{static_cast<unsigned>(width), static_cast<unsigned>(height), 1, 0, 0, 0, 0};
-    return launch<PerThread>(function, shape, stream, call);
+    return launch<PerThread>({}, function, shape, stream, call);
   }
 };
 template <>
@@ -108,7 +110,10 @@ struct Observer<cuLaunchCooperativeKernelMultiDevice_entry> {
     const compute::Shape shape{list->gridDimX,  list->gridDimY,  list->gridDimZ,      list->blockDimX,
                                list->blockDimY, list->blockDimZ, list->sharedMemBytes};
     const compute::Work work{compute::launch_key(list->function, shape),
-                             compute::named_stream<PerThread>(list->hStream), 0, false};
+                             compute::named_stream<PerThread>(list->hStream),
+                             0,
+                             false,
+                             {list->function, list->kernelParams, nullptr}};
     const compute::ContextScope there(context);
     const auto describe = [&]() noexcept { return work; };
     return compute::submit(thread, describe, [&] {
@@ -125,8 +130,8 @@ struct Observer<cuGraphLaunch_entry> {
   [[gnu::always_inline]] static CUresult around(Call call, CUgraphExec graph, CUstream stream) noexcept {
     compute::ThreadState* thread = counting_thread();
     const auto describe = [&]() noexcept {
-      return compute::Work{compute::launch_key(graph, {}), compute::named_stream<PerThread>(stream), 0,
-                           false};
+      return compute::Work{
+          compute::launch_key(graph, {}), compute::named_stream<PerThread>(stream), 0, false, {}};
     };
     const CUresult answer = compute::submit(thread, describe, call);
     if (answer == CUDA_SUCCESS && thread != nullptr)

@@ -61,7 +61,8 @@ class Arbiter : public Mailbox {
     });
   }
 
-  void send(const Process& from, MessageKind kind, std::uint64_t turn, std::uint64_t value) override {
+  void send(const Process& from, MessageKind kind, std::uint64_t turn, std::uint64_t value,
+            std::uint64_t worked) override {
     auto& sender = const_cast<Process&>(from);
     sender.last_message_at =
         std::max(sender.last_message_at, clock_.now() + random(delays_.message_least, delays_.message_most));
@@ -69,8 +70,8 @@ class Arbiter : public Mailbox {
     if (std::getenv("SIMULATION_TRACE") != nullptr)
       std::fprintf(stderr, "%9.3f process %lu says %u about %lu: %.3f\n", us(clock_.now()), from.id(),
                    unsigned(kind), turn, us(value));
-    clock_.at(sender.last_message_at, [this, &from, kind, turn, value] {
-      schedule_.tell(from.slice().index + 1, from.id(), kind, turn, value, clock_.now());
+    clock_.at(sender.last_message_at, [this, &from, kind, turn, value, worked] {
+      schedule_.tell(from.slice().index + 1, from.id(), kind, turn, value, clock_.now(), worked);
       publish();
     });
   }

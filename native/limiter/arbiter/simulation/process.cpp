@@ -114,6 +114,7 @@ void Process::admit() {
   ++in_flight_;
   ++slice_.in_flight;
   in_flight_ns_ += launched.price;
+  admitted_ns_ += launched.price;
   ends_at_ = std::max(ends_at_, clock_.now()) + launched.price;
   clock_.after(delays_.launch, [this, launched] {
     launching_ = false;
@@ -218,7 +219,8 @@ void Process::close_turn() {
   }
   const std::uint64_t word = last_open();
   if (rest() <= kHandOver) {
-    say(MessageKind::Closed, word, rest());
+    say(MessageKind::Closed, word, rest(), admitted_ns_);
+    admitted_ns_ = 0;
     owes_ = late_ = false;
     closing_word_ = word;
     said_end_ = clock_.now() + rest() + 20 * kMicrosecond;
@@ -272,8 +274,8 @@ void Process::look_at(std::uint64_t time) {
   });
 }
 
-void Process::say(MessageKind kind, std::uint64_t turn, std::uint64_t value) {
-  mailbox_.send(*this, kind, turn, value);
+void Process::say(MessageKind kind, std::uint64_t turn, std::uint64_t value, std::uint64_t worked) {
+  mailbox_.send(*this, kind, turn, value, worked);
 }
 
 } // namespace aliquot::limiter::arbiter::simulation

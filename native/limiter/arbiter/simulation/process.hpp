@@ -44,8 +44,8 @@ class Process;
 class Mailbox {
  public:
   virtual ~Mailbox() = default;
-  virtual void send(const Process& from, compute::MessageKind kind, std::uint64_t turn,
-                    std::uint64_t value) = 0;
+  virtual void send(const Process& from, compute::MessageKind kind, std::uint64_t turn, std::uint64_t value,
+                    std::uint64_t worked) = 0;
 };
 
 class Process {
@@ -88,7 +88,7 @@ class Process {
   void correct();
   void watch_open_turn();
   void look_at(std::uint64_t time);
-  void say(compute::MessageKind kind, std::uint64_t turn, std::uint64_t value);
+  void say(compute::MessageKind kind, std::uint64_t turn, std::uint64_t value, std::uint64_t worked = 0);
   std::uint64_t rest() const;
   std::uint64_t random(std::uint64_t least, std::uint64_t most);
   std::uint64_t random_kernel();
@@ -108,6 +108,7 @@ class Process {
   std::uint64_t in_flight_ = 0;    // operations
   std::uint64_t in_flight_ns_ = 0; // their prices
   std::uint64_t ends_at_ = 0;      // when they are predicted to end
+  std::uint64_t admitted_ns_ = 0;  // prices since the last Closed
   std::uint64_t idle_since_ = 0;
   std::uint64_t burst_left_ = 0;
   std::uint64_t next_period_ = 0;
