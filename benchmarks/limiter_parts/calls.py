@@ -26,6 +26,13 @@ GOAL_LAUNCH, GOAL_LAUNCH_LIMITED, GOAL_QUERY = 8.0, 15.0, 15.0
 GOAL_ALLOC = {0: 100.0, 10_000: 100.0, 100_000: 250.0}
 GOAL_PROCESSES_FACTOR = 2.0
 
+_CALLS = {
+    "launch": f"launch {CALLS}",
+    "copy": f"copy {CALLS}",
+    "mem_info": f"info {CALLS}",
+    "alloc_free": f"pair {CALLS} {BLOCK}",
+}
+
 
 class Client:
     """One process that makes calls as it is told."""
@@ -52,6 +59,11 @@ class Client:
         if not (line := self.process.stdout.readline()):
             raise RuntimeError(f"the client ended with status {self.process.wait()}")
         return line
+
+    def driver(self) -> str:
+        """The file of the library whose functions it calls."""
+        self.tell("who")
+        return self.answer().strip()
 
     def cpu_ns(self) -> float:
         """Processor time of the batch that was told."""
@@ -101,14 +113,22 @@ class Sides:
 
 
 @contextmanager
-def sides(stage: Stage, part: Part, processes: int = 1) -> Iterator[Sides]:
-    """The limited ones share a slice."""
+def sides(stage: Stage, part: Part, processes: int = 1, *, arbiter: bool = True) -> Iterator[Sides]:
+    """The limited ones share a slice, whose card an arbiter lends, as `aliquot run` has it.
+
+    Raises `BenchmarkUnavailable` where they reach the driver past what is to be measured.
+    """
     with ExitStack() as stack:
         place = stack.enter_context(stage.place("null", part))
-        if part.percent:
+        if arbiter:
             stage.ensure_arbiter(place.slice)
         bare = [stack.enter_context(Client(stage.bare("null"))) for _ in range(processes)]
         limited = [stack.enter_context(Client(place.environment)) for _ in range(processes)]
+        if limited[0].driver() == bare[0].driver():
+            raise BenchmarkUnavailable(
+                "the preloaded library does not stand between a program and its driver",
+                hint="look for what it wants to be told by --env",
+            )
         yield Sides(bare, limited)
 
 
@@ -118,6 +138,9 @@ def measure(report: Report, stage: Stage) -> None:
     report.note(
         f"calls: processor time of the thread; {rounds} batches of {CALLS} calls, bare and limited in turn"
     )
+    if stage.ours:  # first, as an arbiter stays
+        with sides(stage, Part(), arbiter=False) as pair:
+            _launch(report, pair, "limiter.launch_added_ns.no_arbiter", GOAL_LAUNCH, rounds)
     with sides(stage, Part()) as pair:
         _launch(report, pair, "limiter.launch_added_ns", GOAL_LAUNCH, rounds)
         _add(report, "limiter.mem_info_added_ns", pair.added(f"info {CALLS}", rounds), GOAL_QUERY)
@@ -128,16 +151,13 @@ def measure(report: Report, stage: Stage) -> None:
 
 
 def _launch_limited(report: Report, stage: Stage, rounds: int) -> None:
-    """With a ceiling on compute, which needs the arbiter; another library says how it is told of one."""
+    """With a ceiling on compute; another library says how it is told of one."""
     name = "limiter.launch_limited_added_ns"
     if not stage.ours and "{percent}" not in "".join(value for _, value in stage.options.env):
         report.skip(name, "no --env says {percent}")
         return
-    try:
-        with sides(stage, Part(percent=50, hard=True)) as pair:
-            _launch(report, pair, name, GOAL_LAUNCH_LIMITED, rounds)
-    except BenchmarkUnavailable as error:
-        report.skip(name, error.reason)
+    with sides(stage, Part(percent=50, hard=True)) as pair:
+        _launch(report, pair, name, GOAL_LAUNCH_LIMITED, rounds)
 
 
 def _launch(report: Report, pair: Sides, name: str, goal: float, rounds: int) -> None:
@@ -155,14 +175,16 @@ def _alloc(report: Report, pair: Sides, rounds: int) -> None:
 
 
 def _processes(report: Report, stage: Stage, rounds: int) -> None:
+    """All calls while several processes of a slice make them at once."""
     first = next(each for each in report.results if each.name == "limiter.alloc_free_added_ns.live_0")
     goal = GOAL_PROCESSES_FACTOR * max(first.value, 0.0)
     for count in (8,) if report.quick else (2, 4, 8, 16):
         with sides(stage, Part(), count) as pair:
-            pair.tell(f"pair {CALLS} {BLOCK}")
-            samples = pair.added(f"pair {CALLS} {BLOCK}", max(3, rounds // count))
-        name = f"limiter.alloc_free_added_ns.procs_{count}"
-        _add(report, name, samples, goal if count == 8 else None)
+            for name, what in _CALLS.items():
+                pair.tell(what)
+                samples = pair.added(what, max(3, rounds // count))
+                judged = goal if count == 8 and what.startswith("pair") else None
+                _add(report, f"limiter.{name}_added_ns.procs_{count}", samples, judged)
 
 
 def _add(report: Report, name: str, samples: list[float], goal: float | None) -> None:

@@ -26,7 +26,7 @@ def parts() -> Iterator[ModuleType]:
     """`benchmarks.limiter_parts`, which is no part of the package."""
     sys.path.insert(0, str(ROOT))
     try:
-        for name in ("record", "options", "plot", "shares", "tenants", "stage"):
+        for name in ("record", "options", "plot", "programs", "shares", "tenants", "stage"):
             importlib.import_module(f"benchmarks.limiter_parts.{name}")
         yield importlib.import_module("benchmarks.limiter_parts")
     finally:
@@ -184,3 +184,48 @@ def test_a_tenant_loads_the_card_as_it_is_told(
     (seen,) = json.loads(record.stdout)["departed"]
     assert seen["launches"] == found["launches"]
     assert seen["busy_ns"] >= 2 * MS * found["launches"] * 0.99
+
+
+def repeat(program: Path, text: str, runs: int) -> tuple[int, list[str], str]:
+    """Status, answers and complaints of a program that is run again and again."""
+    program.write_text(text)
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks/limiter_parts/repeated.py", program, "0.05"],
+        input="run\n" * runs,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout.splitlines(), done.stderr
+
+
+def test_a_program_is_timed_run_by_run(tmp_path: Path) -> None:
+    """Importing it is not counted, and what it prints is not mixed up with the answers."""
+    text = """
+import sys, time
+time.sleep(0.5)
+def main():
+    print("12345")
+    time.sleep(float(sys.argv[1]))
+    return 0
+"""
+    status, (ready, *times), _ = repeat(tmp_path / "program.py", text, 3)
+    assert status == 0
+    assert ready == "ready"
+    assert len(times) == 3
+    assert 0.05 <= min(map(float, times)) < 0.5
+
+
+def test_a_program_that_fails_is_not_timed(tmp_path: Path) -> None:
+    status, answers, complaints = repeat(tmp_path / "program.py", "def main():\n    return 7\n", 2)
+    assert status == 1
+    assert answers == ["ready"]
+    assert "ended with 7" in complaints
+
+
+def test_a_round_is_compared_with_the_bare_runs_around_it(parts: ModuleType) -> None:
+    round_ = parts.programs.Times((1.0, 3.0), 2.5)
+    assert round_.ratio == 1.25
+    assert round_.noise == 3.0
+    assert all((ROOT / each.file).is_file() for each in parts.programs.PROGRAMS)

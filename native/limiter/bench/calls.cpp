@@ -10,6 +10,7 @@
 //   pair N SIZE    N times cuMemAlloc and cuMemFree together: without live allocations of the same block;
 //   with
 //                  some, a randomly chosen one is freed and another made in its place
+//   who            answers the file of the library whose cuMemAlloc it calls
 //   tail N SIZE    N single allocations of SIZE bytes, each freed: answers the 99th percentile of
 //   cuMemAlloc's
 //                  own time, twice
@@ -89,6 +90,13 @@ class Calls {
     return *place;
   }
 
+  // The library whose functions are called, as the loader knows it.
+  [[nodiscard]] const char* who() const noexcept {
+    Dl_info found{};
+    const void* address = reinterpret_cast<const void*>(allocate_);
+    return dladdr(address, &found) != 0 && found.dli_fname != nullptr ? found.dli_fname : "unknown";
+  }
+
   [[nodiscard]] int failed() const noexcept { return failed_; }
 
  private:
@@ -137,7 +145,12 @@ int serve() {
     std::uint64_t count = 0, size = 0;
     std::string name;
     std::istringstream words(line);
-    if (!(words >> name >> count))
+    if (words >> name && name == "who") {
+      std::printf("%s\n", calls.who());
+      std::fflush(stdout);
+      continue;
+    }
+    if (!(words >> count))
       give_up("cannot be read", 0);
     words >> size; // 0 where there is none
     const char* const command = name.c_str();
