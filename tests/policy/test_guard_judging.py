@@ -102,9 +102,21 @@ def test_a_member_is_not_found() -> None:
 
 
 def test_who_comes_and_goes_is_not_found() -> None:
-    """Each look shows somebody else: nobody has been there for the grace."""
-    found = watch(look(at, [process(10 + at)], slice_()) for at in every(400, 8000))
-    assert not any(found)
+    """Somebody is there at every other look: nobody has been there for the grace."""
+    assert not any(
+        watch(look(at, [process(10 + at)] if at % 800 else [], slice_()) for at in every(400, 8000))
+    )
+    # Nor are two users one stranger.
+    assert not any(
+        watch(look(at, [process(10 + at, uid=ME + at % 800)], slice_()) for at in every(400, 8000))
+    )
+
+
+def test_strangers_of_a_user_who_relieve_each_other_are_found() -> None:
+    """None of them is there for the grace, and one of them always is."""
+    found = watch(look(at, [process(10 + at)], slice_()) for at in every(400, 2400))
+    assert [kinds(each) for each in found] == [set()] * 4 + [{Kind.STRANGER}] * 3
+    assert found[-1][0].suspicion.occupant.process.pid == 2410
 
 
 def test_a_pid_that_is_used_again_is_somebody_else() -> None:
@@ -113,9 +125,6 @@ def test_a_pid_that_is_used_again_is_somebody_else() -> None:
     both = slice_(claim(first))
     assert not any(watch(look(at, [first], both) for at in every(400, 4000)))
     assert kinds(watch(look(at, [second], both) for at in every(400, 4000))[-1]) == {Kind.STRANGER}
-    # The grace of the second begins with itself.
-    looks = [look(0, [first]), look(1400, [first]), look(1600, [second]), look(2000, [second])]
-    assert not any(watch(looks)[2:])
 
 
 def test_a_start_time_is_compared_as_far_as_an_account_has_it() -> None:

@@ -7,10 +7,9 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Final, TextIO
+from typing import Annotated, Final
 
 import typer
 from rich.markup import escape
@@ -86,9 +85,7 @@ def guard(
     chosen = _rules(rules, policy)
     available = _available(simulate)
     guarded = _chosen(available.devices, device or [])
-    with ExitStack() as stack:
-        report = _reporter(stack, log, as_json=as_json)
-        running = stack.enter_context(Guard(guarded, chosen, report))
+    with Guard(guarded, chosen, _reporter(log, as_json=as_json)) as running:
         if available.reason and not as_json:
             output.show_note(available.reason)
         if once:
@@ -131,28 +128,32 @@ def _names(device: Device) -> set[str]:
     return {str(device.index), device.uuid}
 
 
-def _reporter(stack: ExitStack, log: Path | None, *, as_json: bool) -> Callable[[Event], None]:
-    file = stack.enter_context(_opened(log)) if log else None
+def _reporter(log: Path | None, *, as_json: bool) -> Callable[[Event], None]:
+    if log is not None:
+        _append(log, "")
 
     def report(event: Event) -> None:
-        line = json.dumps(event.as_dict())
-        if file is not None:
-            print(line, file=file, flush=True)
+        line = json.dumps(event.as_dict()) + "\n"
+        if log is not None:
+            try:
+                _append(log, line)
+            except AliquotError as error:  # a full disk does not end the guard
+                output.show_note(error.reason)
         if as_json:
-            print(line, flush=True)
+            print(line, end="", flush=True)
         else:
             _show(event)
 
     return report
 
 
-def _opened(log: Path) -> TextIO:
-    """Only its owner reads it: it tells what everybody runs."""
+def _append(log: Path, text: str) -> None:
+    """Opens it anew each time, so that it can be moved away. Only its owner reads it: it tells what everybody
+    runs."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        descriptor = os.open(
-            log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-        )
-        return os.fdopen(descriptor, "a", encoding="utf-8")
+        with os.fdopen(os.open(log, flags, 0o600), "a", encoding="utf-8") as file:
+            file.write(text)
     except OSError as error:
         raise AliquotError(f"the log {log} cannot be written: {error.strerror}") from error
 

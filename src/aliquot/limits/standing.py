@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from aliquot.limits.errors import SliceDamagedError
 from aliquot.limits.layout import load
@@ -48,6 +49,20 @@ class Standing:
     """For so long each device was at its disposal: the arbiter's count."""
     arbiter: Arbiter
     members: tuple[Member, ...]
+
+
+HEAD_BYTES: Final = load().structures["Account"].offset("processes")
+"""The first part of an account, which says how much of the rest was ever used."""
+
+
+def used_bytes(head: bytes) -> int:
+    """How much of an account was ever used, from its beginning, by its head: what is behind that is zero."""
+    layout = load()
+    shape = layout.structures["Account"]
+    if word(head, shape.offset("shared_used")) != 0:
+        return shape.size
+    slots = min(word(head, shape.offset("slots_used")), layout.number("max_processes"))
+    return shape.offset("processes") + slots * layout.structures["Process"].size
 
 
 def read_members(account: bytes, devices: int) -> tuple[Member, ...]:

@@ -59,7 +59,10 @@ class Census:
         known = self._known.get(process.pid)
         if known is None or known.identity != process or known.descriptor < 0 or not known.lives():
             return None
-        return os.dup(known.descriptor)
+        try:
+            return os.dup(known.descriptor)
+        except OSError:
+            return None
 
     def close(self) -> None:
         """Lets go of everybody."""

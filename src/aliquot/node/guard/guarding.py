@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +40,7 @@ class Guard:
     def __init__(self, devices: Sequence[Device], rules: Rules, report: Callable[[Event], object]) -> None:
         """`report` is called for each event, from within `look`. Raises `GuardError`."""
         _check_outside(os.environ)
+        _allow_many_files()
         self.rules = rules
         self.findings: list[Finding] = []
         """Of the last look."""
@@ -87,15 +90,15 @@ class Guard:
 
     def run_once(self) -> list[Finding]:
         """Looks until the grace is over and everybody has been stopped who is to be; all that were found."""
-        found: dict[Key, Finding] = {}
         never = threading.Event()
-        end_ns = time.monotonic_ns() + self.rules.grace_ns + self.rules.interval_ns
-        while True:
-            next_ns = time.monotonic_ns() + self.rules.interval_ns
+        found = {each.suspicion.key: each for each in self.look()}
+        end_ns = time.monotonic_ns() + self.rules.grace_ns
+        begun_ns = 0
+        while begun_ns <= end_ns or self.busy:
+            self._wait(never, time.monotonic_ns() + self.rules.interval_ns)
+            begun_ns = time.monotonic_ns()
             found |= {each.suspicion.key: each for each in self.look()}
-            if time.monotonic_ns() >= end_ns and not self.busy:
-                return list(found.values())
-            self._wait(never, next_ns)
+        return list(found.values())
 
     def _beginning(self) -> Event:
         cards = self._looker.cards
@@ -156,3 +159,10 @@ def _check_outside(environment: Mapping[str, str]) -> None:
         raise GuardError(
             "this program runs on a slice and sees nothing but that", hint="start the guard outside of slices"
         )
+
+
+def _allow_many_files() -> None:
+    """Each process on a card takes a descriptor: as many as this process may have at all."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -54,15 +54,19 @@ class History:
     loans: Mapping[Share, tuple[Loan, ...]] = field(default_factory=dict[Share, tuple[Loan, ...]])
 
     def suspect_since(self, now: Suspicion) -> int | None:
-        """Since when the process has been wrong on the card in any way.
+        """Since when the process has been wrong on the card in any way; None where it has not.
 
-        Who goes from one wrong to another is no newcomer. Compute has a window of its own, and is apart.
+        Who goes from one wrong to another is no newcomer, and neither is a stranger who takes the place of
+        another one of the same user: together they have been there. Compute has a window of its own.
         """
         if now.kind is Kind.OUT_OF_TURN:
             return None
-        of_process = (
-            each.since_ns
-            for key, each in self.lasting.items()
-            if key.kind is not Kind.OUT_OF_TURN and key[1:] == now.key[1:]
-        )
-        return min(of_process, default=None)
+        found = (each.since_ns for each in self.lasting.values() if _continues(each.suspicion, now))
+        return min(found, default=None)
+
+
+def _continues(before: Suspicion, now: Suspicion) -> bool:
+    if before.kind is Kind.OUT_OF_TURN or before.occupant.card != now.occupant.card:
+        return False
+    both_strangers = before.kind is now.kind is Kind.STRANGER and before.occupant.uid == now.occupant.uid
+    return both_strangers or before.occupant.process == now.occupant.process
