@@ -76,12 +76,14 @@ class FakeArbiter:
         in_flight_ns: int = NO_END,
         contended: bool = False,
         device: int = 0,
+        begins_ns: int = 0,
     ) -> None:
         """What the grant of a device says from now on. An odd turn is open."""
         flags = self._shapes.number("grant_contended") if contended else 0
         at = self._shapes.structures["Grant"].offset("devices", device)
         shape = self._shapes.structures["DeviceGrant"]
         for field, value in (
+            ("begins_ns", begins_ns),
             ("ends_ns", ends_ns),
             ("in_flight_ns", in_flight_ns),
             ("flags", flags),

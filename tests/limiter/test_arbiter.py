@@ -166,6 +166,36 @@ def test_turns_by_weight(make: Make) -> None:
         assert grant.waited_ns > 0
 
 
+def test_a_turn_says_when_the_card_becomes_free(make: Make) -> None:
+    """It opens before the last one's work has ended, by what that stated."""
+    first, second = (Tenant(make(50).path).connect() for _ in range(2))
+    first.await_turn()
+    second.say(WANT, second.grant().turn)
+    eventually(lambda: first.grant().ends_ns != NEVER and not first.holds())
+    rest = 250_000
+    before = time.monotonic_ns()
+    first.say(CLOSED, first.grant().turn, rest)
+    eventually(lambda: second.grant().turn & 1)
+    assert before + rest <= second.grant().begins_ns <= time.monotonic_ns() + rest
+
+
+@pytest.mark.parametrize(("worked", "most"), [(0, 0.30), (1, 0.40)])
+def test_a_ceiling_bounds_what_a_false_claim_gains(make: Make, worked: int, most: float) -> None:
+    """Who says that it did not work is not charged for 0.5 ms of each turn, which lasts 2 ms or more."""
+    made = make(30, 30)
+    tenant = Tenant(made.path).connect()
+    begin, last = time.monotonic_ns(), 0
+    while time.monotonic_ns() < begin + 2_000_000_000:
+        tenant.await_turn(after=last)
+        grant = tenant.grant()
+        last = grant.turn
+        time.sleep(max(0, grant.ends_ns - time.monotonic_ns()) / 1e9)
+        tenant.say(CLOSED, last, worked=worked)
+    passed = time.monotonic_ns() - begin
+    held = tenant.grant().held_ns
+    assert 0.2 * passed <= held <= most * passed + 25_000_000
+
+
 def test_alone_it_has_the_card_without_an_end(make: Make) -> None:
     tenant = Tenant(make().path).connect()
     tenant.await_turn()

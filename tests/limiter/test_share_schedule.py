@@ -121,8 +121,8 @@ def test_who_waits_for_each_kernel_has_the_card_for_its_share(
 
 def test_longer_gaps_leave_the_card_to_others(simulate: Simulate) -> None:
     """Who thinks for longer than the idle window gives the card up, and comes back within milliseconds."""
-    result = simulate("seconds=10", "slice:request=50", "sync:kernel=20,think=500", *deep(50, "1000"))
-    assert result["busy_ns"] >= 0.94 * result["time_ns"]
+    result = simulate("seconds=10", "slice:request=50", "sync:kernel=20,think=200", *deep(50, "1000"))
+    assert result["busy_ns"] >= 0.95 * result["time_ns"]
     assert result["slices"][0]["latency_p99_ns"] <= 10_000_000
 
 
@@ -171,7 +171,7 @@ def test_a_ceiling_holds_on_an_idle_card(simulate: Simulate, ceiling: int, progr
     last_operation = 55_000_000 if "50000" in program else 1_100_000
     most = result["time_ns"] * ceiling / 100 + BUCKET_NS + last_operation
     assert result["slices"][0]["busy_ns"] <= most
-    assert result["slices"][0]["held_ns"] >= 0.9 * result["time_ns"] * ceiling / 100
+    assert result["slices"][0]["busy_ns"] >= 0.97 * result["time_ns"] * ceiling / 100
 
 
 @pytest.mark.sanitized

@@ -39,6 +39,7 @@ _WORDS = (
     "waited_ns",
     "turns",
     "share_ppm",
+    "begins_ns",
 )
 
 
@@ -85,9 +86,9 @@ class Tenant:
     def __del__(self) -> None:
         self.close()
 
-    def say(self, kind: int, turn: int, value: int = 0) -> None:
+    def say(self, kind: int, turn: int, value: int = 0, worked: int = 0) -> None:
         assert self.socket is not None
-        self.socket.send(_MESSAGE.pack(kind, self.device, turn, value, 0))
+        self.socket.send(_MESSAGE.pack(kind, self.device, turn, value, worked))
 
     def hung_up_on(self, timeout_s: float = 2.0) -> bool:
         """Whether the arbiter closes the connection within the time."""
@@ -103,7 +104,7 @@ class Tenant:
             self.socket.settimeout(None)
 
     def grant(self) -> SimpleNamespace:
-        values = struct.unpack_from("<9Q", self._page, self._at)
+        values = struct.unpack_from(f"<{len(_WORDS)}Q", self._page, self._at)
         return SimpleNamespace(**dict(zip(_WORDS, values, strict=True)))
 
     @property
