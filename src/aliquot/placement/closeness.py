@@ -74,14 +74,22 @@ def _known(cluster: Cluster, nearness: Nearness) -> bool:
 def _groups(
     cluster: Cluster, demand: Demand, candidates: Candidates, node: int, nearness: Nearness
 ) -> Iterator[tuple[int, Group]]:
-    first = cluster.inventory.first[node]
-    for share in demand.shares:
-        fitting = {
-            first + index
-            for index in cluster.packing.fitting_devices(demand, node, share.model, candidates.devices)
-        }
-        for group in cluster.inventory.groups(node, nearness):
-            members = tuple(flat for flat in group if flat in fitting)
+    """Those of the node's groups in which enough devices of one kind have room, with what they would lose."""
+    large = [group for group in cluster.inventory.groups(node, nearness) if len(group) >= demand.count]
+    if not large:
+        return
+    first, free = cluster.inventory.first[node], cluster.free(node).devices
+    mask = candidates.devices
+    for model, milli, vram in demand.shares:
+        for group in large:
+            members = tuple(
+                flat
+                for flat in group
+                if free[flat - first].model == model
+                and free[flat - first].compute_milli >= milli
+                and free[flat - first].vram_mib >= vram
+                and (mask is None or mask[flat])
+            )
             if len(members) >= demand.count:
                 yield loss(len(members), demand.count), members
 

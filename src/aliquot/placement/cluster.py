@@ -34,7 +34,7 @@ from aliquot.placement.errors import (
 from aliquot.placement.inventory import Inventory, PlacedDevice
 from aliquot.placement.live import Live, Touched
 from aliquot.placement.occupancy import Holding, instances, joining
-from aliquot.placement.packing import DoesNotFitError, Packing, Placement
+from aliquot.placement.packing import DoesNotFitError, NodeShape, Packing, Placement
 from aliquot.placement.preferences import Preferences
 from aliquot.placement.reasons import Reason
 
@@ -67,6 +67,7 @@ class Cluster:
         self._guarded: dict[str, Held] = {}
         self._journal: list[Callable[[], object]] | None = None
         self._live: dict[Hashable, Live] = {}
+        self._free: dict[int, NodeShape] = {}
         self._scorers: dict[str, Scorer] = {}
 
     # --- looking
@@ -102,6 +103,13 @@ class Cluster:
     def guarded(self) -> Sequence[Held]:
         """Claims that keep others away (required anti-affinity)."""
         return tuple(self._guarded.values())
+
+    def free(self, node: int) -> NodeShape:
+        """What the core has free on a node, kept until something changes there."""
+        shape = self._free.get(node)
+        if shape is None:
+            shape = self._free[node] = self.packing.free(node)
+        return shape
 
     def is_free(self, flat: int) -> bool:
         """Whether nobody is on the device, and somebody may come."""
@@ -256,7 +264,7 @@ class Cluster:
         other._held, other._holdings = dict(self._held), list(self._holdings)
         other._workloads = {name: Counter(nodes) for name, nodes in self._workloads.items()}
         other._on_node, other._guarded = dict(self._on_node), dict(self._guarded)
-        other._journal, other._live, other._scorers = None, {}, {}
+        other._journal, other._live, other._scorers, other._free = None, {}, {}, dict(self._free)
         return other
 
     # --- inside
@@ -345,6 +353,7 @@ class Cluster:
 
     def _enter(self, held: Held, node: int) -> None:
         claim = held.claim
+        self._free.pop(node, None)
         self._held[claim.name] = held
         for each in held.grant.devices:
             flat = self.inventory.flat(node, each.index)
@@ -358,6 +367,7 @@ class Cluster:
 
     def _leave(self, held: Held, node: int) -> None:
         claim = held.claim
+        self._free.pop(node, None)
         del self._held[claim.name]
         for each in held.grant.devices:
             flat = self.inventory.flat(node, each.index)

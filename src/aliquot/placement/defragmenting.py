@@ -9,11 +9,11 @@ the cheapest source first, so a plan within the budget may exist that is not fou
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from aliquot.model.budgets import DisruptionBudget
-from aliquot.model.claims import Claim
+from aliquot.model.claims import Claim, HostNeeds
 from aliquot.model.grants import Grant
 from aliquot.model.sharing import Mechanism
 from aliquot.placement.cluster import Cluster, Held
@@ -77,6 +77,9 @@ class _Draft:
     moves: list[Move] = field(default_factory=list)
     closed_devices: set[int] = field(default_factory=set)
     closed_nodes: set[int] = field(default_factory=set)
+    room: dict[Claim, bool] = field(default_factory=dict)
+    """Of claims on shared cards, by shape, whether any has room for one, as of `asked_at` moves."""
+    asked_at: int = 0
 
 
 def move_cost(held: Held) -> int:
@@ -98,7 +101,9 @@ def free_cards(
     freed: list[int] = []
     with cluster.trial():
         for flat in _sources(cluster):
-            if len(freed) < count and _empty(draft, [flat], _names_on(cluster, flat), shared_only=True):
+            if len(freed) == count or len(draft.moves) == draft.budget.moves:
+                break
+            if _could_go(draft, flat) and _empty(draft, [flat], _names_on(cluster, flat), shared_only=True):
                 freed.append(flat)
     return Plan(tuple(draft.moves), tuple(cluster.inventory.name(flat) for flat in sorted(freed)))
 
@@ -116,6 +121,8 @@ def consolidate(
     freed: list[str] = []
     with cluster.trial():
         for node in sorted(nodes, key=lambda each: (_cost_of(cluster, cluster.on_node(each)), each)):
+            if len(draft.moves) == draft.budget.moves:
+                break
             devices = [
                 cluster.inventory.flat(node, placed.index) for placed in cluster.inventory.devices_of(node)
             ]
@@ -145,20 +152,22 @@ def make_room(
     best: Plan | None = None
     for node in range(len(cluster.inventory.nodes)):
         draft = _Draft(cluster, limit, Budgets(cluster, budgets), strategy)
-        plan = _room_on(draft, claim, node)
-        if plan and (best is None or (plan.cost_mib, len(plan.moves)) < (best.cost_mib, len(best.moves))):
-            best = plan
+        plan = _room_on(draft, claim, node, best)
+        best = plan or best
     return best
 
 
 # --- one waiting claim
 
 
-def _room_on(draft: _Draft, claim: Claim, node: int) -> Plan | None:
+def _room_on(draft: _Draft, claim: Claim, node: int, best: Plan | None) -> Plan | None:
+    """A plan with room on that node, where it is cheaper than the best so far."""
     cluster = draft.cluster
     within = Candidates(nodes=of(len(cluster.inventory.nodes), [node]))
     away = _who_goes(draft, claim, node, within)
-    if away is None:
+    if away is None or len(away) > draft.budget.moves:
+        return None
+    if best and (_cost_of(cluster, away), len(away)) >= (best.cost_mib, len(best.moves)):
         return None
     with cluster.trial():
         draft.closed_nodes.add(node)
@@ -193,9 +202,30 @@ def _who_goes(draft: _Draft, claim: Claim, node: int, within: Candidates) -> lis
 # --- emptying
 
 
+def _could_go(draft: _Draft, flat: int) -> bool:
+    """Whether each claim on a card would find room on some shared card, whatever its host has left: if not,
+    nothing needs to be tried. Asked once for claims that are alike, until something moves."""
+    cluster = draft.cluster
+    if draft.asked_at != len(draft.moves):
+        draft.room.clear()
+        draft.asked_at = len(draft.moves)
+    for name in _names_on(cluster, flat):
+        claim = replace(cluster.held(name).claim, name="any", host=HostNeeds(), runs_on="", spread=None)
+        key = replace(claim, priority=0, workload="", apart=())
+        if key not in draft.room:
+            draft.room[key] = fits(cluster, key, within=_open(draft, shared_only=True))
+        if not draft.room[key]:
+            return False
+    return True
+
+
 def _sources(cluster: Cluster) -> list[int]:
-    """Shared cards, the cheapest to empty first."""
-    shared = [flat for flat in range(len(cluster.inventory.devices)) if cluster.holdings(flat)]
+    """Shared cards, the cheapest to empty first. Who has a whole card needs another one."""
+    shared = [
+        flat
+        for flat in range(len(cluster.inventory.devices))
+        if cluster.holdings(flat) and cluster.holdings(flat)[0].mechanism is not Mechanism.WHOLE
+    ]
     return sorted(shared, key=lambda flat: (_cost_of(cluster, _names_on(cluster, flat)), flat))
 
 
@@ -228,15 +258,19 @@ def _empty(
 def _open(draft: _Draft, *, shared_only: bool = False, busy_nodes: bool = False) -> Candidates:
     """Where claims may be moved to."""
     inventory = draft.cluster.inventory
-    devices = bytes(
-        flat not in draft.closed_devices and (not shared_only or bool(draft.cluster.holdings(flat)))
-        for flat in range(len(inventory.devices))
-    )
-    nodes: Mask = bytes(
-        number not in draft.closed_nodes and (not busy_nodes or bool(draft.cluster.on_node(number)))
-        for number in range(len(inventory.nodes))
-    )
-    return Candidates(nodes, devices)
+    cluster = draft.cluster
+    devices = bytearray(b"\1") * len(inventory.devices)
+    if shared_only:
+        devices = bytearray(cluster.live("shared", lambda flat: bool(cluster.holdings(flat))))
+    for flat in draft.closed_devices:
+        devices[flat] = 0
+    nodes: Mask = None
+    if draft.closed_nodes or busy_nodes:
+        nodes = bytes(
+            number not in draft.closed_nodes and (not busy_nodes or bool(cluster.on_node(number)))
+            for number in range(len(inventory.nodes))
+        )
+    return Candidates(nodes, bytes(devices))
 
 
 def _move_all(draft: _Draft, names: Sequence[str], *, candidates: Candidates) -> bool:

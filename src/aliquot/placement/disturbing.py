@@ -129,9 +129,10 @@ def _smallest(
     allowed: Budgets,
     below: Cost | None,
 ) -> tuple[tuple[Unit, ...], bool]:
-    best = _irreducible(candidates, suffices)
-    if not allowed.allow(best) or (below is not None and cost(best) >= below):
-        best = ()
+    best: tuple[Unit, ...] = ()
+    if below is None or below[0] > max(unit.priority for unit in candidates):
+        best = _irreducible(candidates, suffices)
+        best = best if allowed.allow(best) else ()
     tried = 0
     for size in range(1, len(candidates) + 1):
         most = cost(best)[1] if best else below[1] if below else len(candidates)

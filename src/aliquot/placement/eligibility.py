@@ -143,11 +143,8 @@ class Options:
         demand = Demand(
             claim.host.cpu_milli, claim.host.memory_mib, claim.devices.count if given else 0, shares
         )
-        by_mechanism = bytes(
-            _mechanism_reason(
-                self._inventory.nodes[placed.node], placed, mechanism, offers[placed.kind.number]
-            )
-            for placed in self._inventory.devices
+        by_mechanism = self._by_class(
+            lambda node, placed: _mechanism_reason(node, placed, mechanism, offers[placed.kind.number])
         )
         reasons = masks.first_of(constrained, by_mechanism)
         return Option(
@@ -165,17 +162,41 @@ class Options:
         if key not in self._constrained:
             if len(self._constrained) >= _MOST_KEPT:
                 self._constrained.clear()
-            nodes = bytes(_node_reason(claim, node) for node in self._inventory.nodes)
-            devices = bytes(
-                _device_reason(claim.constraints, placed, self._inventory.name(flat))
-                for flat, placed in enumerate(self._inventory.devices)
-            )
-            self._constrained[key] = nodes, devices
+            rules = _node_rules(claim)
+            nodes = bytes(_node_reason(rules, claim, node) for node in self._inventory.nodes)
+            self._constrained[key] = nodes, self._device_reasons(claim.constraints)
         return self._constrained[key]
 
+    def _device_reasons(self, wanted: Constraints) -> bytes:
+        if not wanted.devices:
+            return self._by_class(lambda _, placed: _device_reason(wanted, placed, ""))
+        return bytes(
+            _device_reason(wanted, placed, self._inventory.name(flat))
+            for flat, placed in enumerate(self._inventory.devices)
+        )
 
-def _node_reason(claim: Claim, node: Node) -> Reason:
-    return next((reason for reason, holds in _NODE_RULES if not holds(claim, node)), Reason.ELIGIBLE)
+    def _by_class(self, reason: Callable[[Node, PlacedDevice], Reason]) -> bytes:
+        """A reason for each device, asked once for those that are alike."""
+        inventory = self._inventory
+        representatives = (inventory.devices[flat] for flat in inventory.alike.representatives)
+        reasons = [reason(inventory.nodes[placed.node], placed) for placed in representatives]
+        return inventory.alike.spread(reasons)
+
+
+def _node_rules(claim: Claim) -> list[tuple[Reason, NodeRule]]:
+    """Those that the claim brings into play."""
+    wanted = claim.constraints
+    idle = {
+        Reason.POOL: not wanted.pools,
+        Reason.NODE_NAME: not wanted.nodes,
+        Reason.NODE_LABEL: not wanted.node_labels,
+        Reason.PROGRAM_HOST: not claim.runs_on,
+    }
+    return [(reason, holds) for reason, holds in _NODE_RULES if not idle.get(reason)]
+
+
+def _node_reason(rules: list[tuple[Reason, NodeRule]], claim: Claim, node: Node) -> Reason:
+    return next((reason for reason, holds in rules if not holds(claim, node)), Reason.ELIGIBLE)
 
 
 def _device_reason(wanted: Constraints, placed: PlacedDevice, name: str) -> Reason:

@@ -150,7 +150,7 @@ def _node_with_room(cluster: Cluster, demand: Demand, node: int, rules: list[Rea
 
 
 def _device_reason(cluster: Cluster, demand: Demand, node: int, index: int) -> Reason:
-    free = cluster.packing.free(node).devices[index]
+    free = cluster.free(node).devices[index]
     share = demand.share_of(free.model)
     if share is None or free.compute_milli < share.compute_milli:
         return Reason.COMPUTE
@@ -158,7 +158,7 @@ def _device_reason(cluster: Cluster, demand: Demand, node: int, index: int) -> R
 
 
 def _host_reason(cluster: Cluster, demand: Demand | None, node: int) -> Reason:
-    free = cluster.packing.free(node)
+    free = cluster.free(node)
     if demand is None or free.cpu_milli < demand.cpu_milli:
         return Reason.HOST_CPU
     return Reason.HOST_MEMORY if free.memory_mib < demand.memory_mib else Reason.ELIGIBLE

@@ -96,7 +96,7 @@ def _places_of(cluster: Cluster, level: str) -> Iterator[tuple[str, Candidates]]
     places = [inventory.place(number, level) for number in range(len(inventory.nodes))]
     free: dict[str, int] = {}
     for number, place in enumerate(places):
-        devices = cluster.packing.free(number).devices
+        devices = cluster.free(number).devices
         free[place] = free.get(place, 0) + sum(each.compute_milli for each in devices)
     for place in sorted(set(places) - {""}, key=lambda each: (free[each], each)):
         yield place, Candidates(nodes=bytes(each == place for each in places))

@@ -31,6 +31,18 @@ class PlacedDevice:
     device: NodeDevice
 
 
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """A number for each device, equal for devices that are alike, and one device of each number."""
+
+    members: tuple[int, ...]
+    representatives: tuple[int, ...]
+
+    def spread(self, values: Sequence[int]) -> bytes:
+        """A value for each class, as one byte for each device."""
+        return bytes(map(values.__getitem__, self.members))
+
+
 class Inventory:
     """Nodes, devices and pools by number and by name.
 
@@ -48,6 +60,7 @@ class Inventory:
         self.devices: list[PlacedDevice] = []
         self.first: list[int] = []
         self._kind_numbers: dict[tuple[str, int, int], int] = {}
+        self._groups: dict[tuple[int, Nearness], tuple[Group, ...]] = {}
         if len(self.number_of) != len(self.nodes):
             raise InvalidValueError("two nodes have the same name", hint="names of nodes differ")
         for number, node in enumerate(self.nodes):
@@ -115,6 +128,28 @@ class Inventory:
             bytes((value,)) * len(node.devices) for value, node in zip(node_values, self.nodes, strict=True)
         )
 
+    @cached_property
+    def alike(self) -> Alike:
+        """Devices in classes that no rule but one by name can tell apart."""
+        numbers: dict[object, int] = {}
+        members: list[int] = []
+        representatives: list[int] = []
+        for flat, placed in enumerate(self.devices):
+            node, device = self.nodes[placed.node], placed.device
+            key = (
+                placed.kind.number,
+                device.mig_mode,
+                device.cordoned,
+                tuple(device.labels.items()),
+                node.mechanisms,
+                node.timeslice_replicas > 0,
+            )
+            if key not in numbers:
+                numbers[key] = len(numbers)
+                representatives.append(flat)
+            members.append(numbers[key])
+        return Alike(tuple(members), tuple(representatives))
+
     # --- who stands close to whom
 
     @cached_property
@@ -134,15 +169,21 @@ class Inventory:
                 found.update((flat, group) for flat in group if len(group) > 1)
         return found
 
-    def groups(self, node: int, nearness: Nearness) -> list[Group]:
+    def groups(self, node: int, nearness: Nearness) -> tuple[Group, ...]:
         """The node's devices by nearness. A device whose place is not known stands near to nobody."""
+        key = (node, nearness)
+        if key not in self._groups:
+            self._groups[key] = self._grouped(node, nearness)
+        return self._groups[key]
+
+    def _grouped(self, node: int, nearness: Nearness) -> tuple[Group, ...]:
         if nearness is Nearness.NODE:
             first = self.first[node]
-            return [tuple(range(first, first + len(self.nodes[node].devices)))]
+            return (tuple(range(first, first + len(self.nodes[node].devices))),)
         members: dict[str, list[int]] = {}
         for placed in self.devices_of(node):
             members.setdefault(_near(placed, nearness), []).append(self.flat(node, placed.index))
-        return [tuple(group) for group in members.values()]
+        return tuple(tuple(group) for group in members.values())
 
     def place(self, node: int, level: str) -> str:
         """The node's place at a level of the network: unique over the cluster; empty where it has none."""

@@ -50,4 +50,7 @@ def of(size: int, members: Iterable[int]) -> bytes:
 
 def first_of(*codes: bytes | bytearray) -> bytes:
     """For each place the first code that is not 0."""
-    return bytes(next((code for code in column if code), 0) for column in zip(*codes, strict=True))
+    told = [each for each in codes if any(each)]
+    if len(told) <= 1:
+        return bytes(told[0] if told else codes[0])
+    return bytes(next((code for code in column if code), 0) for column in zip(*told, strict=True))

@@ -41,6 +41,8 @@ def joining(
     """
     if not held:
         return Reason.ELIGIBLE
+    if held[0].mechanism is Mechanism.WHOLE:
+        return Reason.TAKEN_WHOLE
     if mechanism is Mechanism.WHOLE:
         return Reason.OCCUPIED
     if held[0].mechanism is not mechanism:

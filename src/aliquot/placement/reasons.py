@@ -24,19 +24,20 @@ class Reason(IntEnum):
     MECHANISM = 13
     PROFILE = 14
     TOO_LARGE = 15
-    SHARED_OTHERWISE = 16
-    OCCUPIED = 17
-    MIG_GEOMETRY = 18
-    REPLICAS = 19
-    APART = 20
-    SPREAD = 21
-    DOMAIN = 22
-    COMPUTE = 23
-    VRAM = 24
-    HOST_CPU = 25
-    HOST_MEMORY = 26
-    TOGETHER = 27
-    TOPOLOGY = 28
+    TAKEN_WHOLE = 16
+    SHARED_OTHERWISE = 17
+    OCCUPIED = 18
+    MIG_GEOMETRY = 19
+    REPLICAS = 20
+    APART = 21
+    SPREAD = 22
+    DOMAIN = 23
+    COMPUTE = 24
+    VRAM = 25
+    HOST_CPU = 26
+    HOST_MEMORY = 27
+    TOGETHER = 28
+    TOPOLOGY = 29
 
     @property
     def code(self) -> str:
@@ -66,6 +67,7 @@ _TEXTS = {
     Reason.PROFILE: "no MIG profile of that size or name",
     Reason.TOO_LARGE: "more than one such card has",
     Reason.DEVICE_CORDONED: "the device is cordoned",
+    Reason.TAKEN_WHOLE: "taken whole by another claim",
     Reason.SHARED_OTHERWISE: "shared by another mechanism",
     Reason.OCCUPIED: "not empty, and a whole card is wanted",
     Reason.MIG_GEOMETRY: "no place left for a MIG instance of that profile",
