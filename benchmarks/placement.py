@@ -173,6 +173,7 @@ def _scale(report: Report, chosen: options.Options, trace: Trace) -> None:
     report.add("placement.decision_p50_ms", [own.seen_p50_ms], unit="ms", better="lower")
     report.add("placement.decision_p99_ms", [own.seen_p99_ms], unit="ms", better="lower", goal=1.0)
     report.add("placement.decision_new_type_p99_ms", [own.new_p99_ms], unit="ms", better="lower", goal=20.0)
+    report.add("placement.decision_elapsed_p99_ms", [own.elapsed_p99_ms], unit="ms", better="lower")
     report.add("placement.what_if_us", [own.what_if_us], unit="us", better="lower")
     sizes = scaling.CARDS[:3] if report.quick else scaling.CARDS
     speeds = [
@@ -198,6 +199,7 @@ def _scale(report: Report, chosen: options.Options, trace: Trace) -> None:
             better="lower",
             goal=1024.0 if large else None,
         )
+    report.note("decisions a second and latencies: time of one processor; elapsed: by the clock on the wall")
     _picture(report, chosen, "placement-scale.png", lambda file: plots.draw_growth(speeds, policy, file))
 
 

@@ -85,8 +85,8 @@ int aliquot_scorer_choices(aliquot_scorer* scorer, uint32_t demand, const uint8_
 /* Of one choice, the value of each term times its weight. */
 int aliquot_scorer_explain(aliquot_scorer* scorer, uint32_t demand, const aliquot_choice* choice,
                            double* terms);
-/* Free thousandths of devices that a typical claim cannot use, on average over the outlook's typical claims; 0 with no
-   outlook. */
+/* Free thousandths of devices that a typical claim cannot use, on average over the outlook's typical claims;
+   0 with no outlook. */
 int aliquot_scorer_fragmentation(aliquot_scorer* scorer, double* milli);
 /* How often sequences had to be run, since the outlook was set. */
 uint64_t aliquot_scorer_runs(const aliquot_scorer* scorer);

@@ -12,12 +12,12 @@
 namespace aliquot::placement {
 
 inline constexpr int kLaneGaps = 8;
-inline constexpr int kLanes = 16; // of one vector; the number of sequences is rounded up to it
+inline constexpr int kLaneMultiple = 32; // the number of sequences is rounded up to the widest vector
 
 // The steps of all sequences, [step][sequence].
 struct LaneSteps {
   std::uint32_t length = 0;
-  std::uint32_t sequences = 0;     // a multiple of kLanes
+  std::uint32_t sequences = 0;     // a multiple of kLaneMultiple
   std::vector<std::int16_t> milli; // of each device
   std::vector<std::int16_t> count; // 0: no device; -1: never fits
   std::vector<std::int32_t> cpu;
@@ -40,6 +40,9 @@ namespace baseline {
 void run_lanes(const LaneSteps& steps, const Room& room, const LaneRuns& runs);
 }
 namespace avx2 {
+void run_lanes(const LaneSteps& steps, const Room& room, const LaneRuns& runs);
+}
+namespace avx512 {
 void run_lanes(const LaneSteps& steps, const Room& room, const LaneRuns& runs);
 }
 

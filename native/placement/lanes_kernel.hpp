@@ -1,5 +1,5 @@
-// The body of run_lanes, compiled once per set of instructions: ALIQUOT_LANES names the namespace. Included
-// by the lanes_*.cpp files alone.
+// The body of run_lanes, compiled once per set of instructions: ALIQUOT_LANES names the namespace,
+// ALIQUOT_LANE_COUNT says how many sequences a vector holds. Included by the lanes_*.cpp files alone.
 #include "native/placement/lanes.hpp"
 
 #include <cstring>
@@ -7,6 +7,7 @@
 namespace aliquot::placement::ALIQUOT_LANES {
 namespace {
 
+constexpr int kLanes = ALIQUOT_LANE_COUNT;
 using Short = std::int16_t __attribute__((vector_size(kLanes * 2)));
 using Wide = std::int32_t __attribute__((vector_size(kLanes * 4)));
 

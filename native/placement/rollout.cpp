@@ -13,7 +13,7 @@ namespace {
 constexpr std::size_t kMemoBytes = std::size_t{192} << 20;
 constexpr int kFewGaps = 8;
 // Sequences from which on it is faster to run all of them in lanes than these one by one.
-constexpr std::uint32_t kWorthLanes = 40;
+constexpr std::uint32_t kWorthLanes = 20;
 // Amounts that lanes can add up over a whole sequence without overflow.
 constexpr std::int32_t kLaneAmount = kUnlimited / 64;
 
@@ -22,7 +22,7 @@ constexpr std::int32_t kLaneAmount = kUnlimited / 64;
 Rollout::Rollout(const Vocabulary& vocabulary, const std::vector<std::uint32_t>& drawn, std::uint32_t length)
     : vocabulary_(vocabulary), drawn_(drawn), length_(length),
       sequences_(static_cast<std::uint32_t>(drawn.size() / length)) {
-  const std::size_t lanes = (sequences_ + kLanes - 1) / kLanes * kLanes;
+  const std::size_t lanes = (sequences_ + kLaneMultiple - 1) / kLaneMultiple * kLaneMultiple;
   lane_filled_.resize(lanes);
   lane_cpu_.resize(lanes);
   lane_memory_.resize(lanes);
