@@ -34,7 +34,7 @@ _PTX: Final = b"""
   mov.u64 %now, %globaltimer;
   add.u64 %end, %end, %now;
 wait:
-  nanosleep.u32 20000;
+  nanosleep.u32 200000;
   mov.u64 %now, %globaltimer;
   setp.lt.u64 %early, %now, %end;
   @%early bra wait;
