@@ -174,9 +174,11 @@ inline void Gate::settle(const Work& work, Pending& pending, bool succeeded) noe
 }
 
 // Admits the work that `describe` tells, runs `call`, which gives it to the driver, and accounts for it.
-// `thread` is null where nothing is limited, and within another hook.
+// `thread` is null where nothing is limited, and within another hook. `repeated` is set where the thread has
+// given the same work before.
 template <typename Describe, typename Call>
-[[gnu::always_inline]] inline CUresult submit(ThreadState* thread, Describe describe, Call call) noexcept {
+[[gnu::always_inline]] inline CUresult submit(ThreadState* thread, Describe describe, Call call,
+                                              bool& repeated) noexcept {
   if (thread == nullptr || thread->gate->all_free())
     return call();
   Gate& gate = *thread->gate;
@@ -190,12 +192,19 @@ template <typename Describe, typename Call>
     pending.lane = nullptr;
     gate.admit(*thread, looked_at, pending);
   }
+  repeated = lane != nullptr;
   const CUresult answer = call();
   if (lane != nullptr) [[likely]]
     Gate::settle_quickly(*lane, work.waits, charged, answer == CUDA_SUCCESS);
   else if (pending.lane != nullptr)
     gate.settle(looked_at, pending, answer == CUDA_SUCCESS);
   return answer;
+}
+
+template <typename Describe, typename Call>
+[[gnu::always_inline]] inline CUresult submit(ThreadState* thread, Describe describe, Call call) noexcept {
+  bool unused = false;
+  return submit(thread, describe, call, unused);
 }
 
 } // namespace aliquot::limiter::compute

@@ -29,11 +29,12 @@ template <bool PerThread, typename Call>
     return compute::Work{compute::launch_key(function, shape), compute::named_stream<PerThread>(stream), 0,
                          false, arguments};
   };
-  const CUresult answer = compute::submit(thread, describe, call);
+  bool repeated = false;
+  const CUresult answer = compute::submit(thread, describe, call, repeated);
   if (answer != CUDA_SUCCESS || thread == nullptr) [[unlikely]]
     return answer;
   thread->count(compute::Counter::Launches, 1);
-  if (thread->is_new(function)) [[unlikely]] { // the driver may load it now
+  if (!repeated && thread->is_new(function)) [[unlikely]] { // the driver may load it now
     if (Limiter* here = limiter())
       here->overhead.may_have_grown_anywhere();
   }
