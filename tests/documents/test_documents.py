@@ -134,6 +134,13 @@ def test_every_card_of_the_catalogue_is_of_the_size_that_it_is_sold_with() -> No
             assert wanted.accepts(vram) == fits, (model.key, size)
 
 
+@pytest.mark.parametrize(("qos", "rank"), [("low", 0), ("", 1), ("critical", 3)])
+def test_a_level_of_service_is_a_priority_where_none_is_said(qos: str, rank: int) -> None:
+    said = f"name: c\nqos: {qos}" if qos else "name: c"
+    assert claim(said).priority == rank
+    assert claim(f"{said}\npriority: -5").priority == -5
+
+
 def test_gangs_and_several_documents() -> None:
     text = "name: g\ncount: 2\ngang: {members: 3, min_members: 2, within: rack}\n---\nname: other\n---\n"
     gang, other = read_claims(text, "claim.yaml", WORDS)

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
-from aliquot.catalog import qos_level
+from aliquot.catalog import default_qos_level, qos_level
 from aliquot.documents.fields import ComputeField, CpuMilli, Mib, Names, Specification, VramField
 from aliquot.documents.reading import DocumentError, Strict, checked, in_place, load_all
 from aliquot.documents.vocabulary import Vocabulary
@@ -132,7 +132,7 @@ class ClaimDocument(Strict):
     apart: tuple[ApartDocument, ...] = ()
     gang: GangDocument | None = None
     qos: str = ""
-    priority: int = 0
+    priority: int | None = None
     protected: bool = False
     runs_on: str = ""
     remote: bool = False
@@ -153,11 +153,17 @@ class ClaimDocument(Strict):
             spread=Spread(**self.spread.model_dump()) if self.spread else None,
             apart=tuple(Apart(**each.model_dump()) for each in self.apart),
             qos=qos_level(self.qos).name if self.qos else "",
-            priority=self.priority,
+            priority=self._priority(),
             protected=self.protected,
             runs_on=self.runs_on,
             remote=self.remote,
         )
+
+    def _priority(self) -> int:
+        """Without one it is the rank of its level of service."""
+        if self.priority is not None:
+            return self.priority
+        return (qos_level(self.qos) if self.qos else default_qos_level()).rank
 
     def _needs(self, line: DeviceSpecification) -> DeviceNeeds:
         if self.count is not None and self.devices and line.count not in (1, self.count):

@@ -74,10 +74,10 @@ class _Draft:
     budget: MoveBudget
     budgets: Budgets
     strategy: str
-    moves: list[Move] = field(default_factory=list)
-    closed_devices: set[int] = field(default_factory=set)
-    closed_nodes: set[int] = field(default_factory=set)
-    room: dict[Claim, bool] = field(default_factory=dict)
+    moves: list[Move] = field(default_factory=list[Move])
+    closed_devices: set[int] = field(default_factory=set[int])
+    closed_nodes: set[int] = field(default_factory=set[int])
+    room: dict[Claim, bool] = field(default_factory=dict[Claim, bool])
     """Of claims on shared cards, by shape, whether any has room for one, as of `asked_at` moves."""
     asked_at: int = 0
 
