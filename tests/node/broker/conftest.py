@@ -31,11 +31,15 @@ def ground() -> Iterator[Path]:
     """A folder of root's that everybody can enter, in memory."""
     folder = Path(tempfile.mkdtemp(prefix="aliquot-test-", dir="/dev/shm"))
     folder.chmod(0o755)
+    # The simulated driver keeps an account of host memory for each user.
+    accounts = [Path(f"/dev/shm/aliquot-simgpu-{uid}") for uid in (ALICE, BOB)]
+    new = [each for each in accounts if not each.exists()]
     yield folder
     for pid in arbiters(folder):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    shutil.rmtree(folder, ignore_errors=True)
+    for each in (folder, *new):
+        shutil.rmtree(each, ignore_errors=True)
 
 
 def arbiters(home: Path) -> list[int]:

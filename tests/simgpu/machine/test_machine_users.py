@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -41,9 +42,14 @@ def start(native_build: Path, machine_env: Mapping[str, str]) -> Iterator[Start]
         started.append(Probe(command, dict(machine_env)))
         return started[-1]
 
+    # The machine keeps an account of host memory for each user.
+    accounts = [Path(f"/dev/shm/aliquot-simgpu-{uid}") for uid in (ALICE, BOB)]
+    new = [each for each in accounts if not each.exists()]
     yield run
     for each in started:
         each.kill()
+    for folder in new:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_two_users_have_the_same_cards(shared_home: Path, start: Start, show: Callable[..., object]) -> None:
