@@ -25,6 +25,7 @@ constexpr std::uint64_t kEscape = 30'000'000, kEscapeUnknown = 1'000'000'000;
 constexpr std::uint64_t kLonerLooks = 1'000'000; // so long after the end that it expects, at the latest
 // Work that is so much longer than the bound is waited for to its end: the doubt about its price is more.
 constexpr std::uint64_t kForeseen = 10;
+constexpr std::uint64_t kSparely = 16;       // one in so many is measured where latency counts
 constexpr std::uint64_t kVagueLook = 50'000; // ns
 
 const layout::DeviceGrant kNoGrant{};
@@ -32,6 +33,11 @@ const layout::DeviceGrant kNoGrant{};
 // How much may be admitted between two markers while others want the card.
 std::uint64_t marked_each(std::uint64_t in_flight_ns) noexcept {
   return std::clamp(in_flight_ns == kNoEnd ? 0 : in_flight_ns / 4, kLeastMark, kMostUnseen);
+}
+
+// An event in front of work that has to begin at once delays it: most of it is not measured.
+bool is_spared(const Quote& quote, std::uint64_t finished) noexcept {
+  return quote.known && finished / std::max<std::uint64_t>(quote.price, 1) % kSparely != 0;
 }
 
 } // namespace
@@ -282,7 +288,7 @@ void DeviceGate::pass(const Terms& terms, const Work& work, const Quote& quote, 
     return;
   }
   const bool may = lanes_.events.supported() && !something_captures() && lanes_.may_mark(lane);
-  pending.measure = may && quote.measure;
+  pending.measure = may && quote.measure && !(terms.always() && is_spared(quote, lanes_.finished()));
   pending.mark = may && (pending.measure || !quote.known || nobody_can_ask || unmarked >= step ||
                          (careful && terms.in_flight_ns == 0));
 }

@@ -15,7 +15,7 @@ constexpr std::uint64_t kAsStated = 100'000;       // beyond the stated end: its
 constexpr std::uint64_t kLeastBacklog = 5'000'000;
 constexpr double kLeastCorrection = 0.25, kMostCorrection = 1.25; // side by side; gaps between short kernels
 constexpr std::uint64_t kStalled = 3; // times its price: the machine stood still, which no price explains
-constexpr std::uint64_t kLeadStep = 5'000, kMostLead = 250'000; // ns
+constexpr std::uint64_t kLeadStep = 5'000, kMostLeadStep = 25'000, kMostLead = 250'000; // ns
 
 } // namespace
 
@@ -130,17 +130,19 @@ void DeviceGate::note_backlog(const End& end, bool busy) noexcept {
   backlog_wall_ = backlog_sum_ = 0;
 }
 
-// How long launches take to reach an idle device: the median, in small steps. One that still found the last
-// turn's work there tells only that it does not take longer.
+// How long launches take to reach an idle device: the median, in steps that few launches far off cannot make
+// large. One that still found the last turn's work there tells only that it does not take longer.
 void DeviceGate::note_start(std::uint64_t started) noexcept {
   const std::uint64_t admitted = std::exchange(cold_at_, 0);
   if (admitted == 0 || unknown_ || vague_)
     return;
   const std::uint64_t took = started - std::min(started, admitted);
+  const std::uint64_t off = later(took, lead_) - std::min(took, lead_);
+  const std::uint64_t step = std::clamp(off / 8, kLeadStep, kMostLeadStep);
   if (took < lead_)
-    lead_ -= std::min(lead_, kLeadStep);
+    lead_ -= std::min(lead_, step);
   else if (started > cold_begins_ + kLeadStep * 4)
-    lead_ = std::min(lead_ + kLeadStep, kMostLead);
+    lead_ = std::min(lead_ + step, kMostLead);
 }
 
 } // namespace aliquot::limiter::compute
