@@ -159,6 +159,7 @@ def test_which_files_a_process_has_open_or_mapped(tmp_path: Path) -> None:
         assert kernel.mapped(process.pid, frozenset(ids)) == {ids[0]}
         assert kernel.has_open(process.pid, frozenset(), frozenset(ids)) is True
         assert kernel.has_open(process.pid, frozenset(), frozenset(ids[1:])) is False
+        assert kernel.has_open(process.pid, frozenset(), frozenset(), (bytes(tmp_path),)) is True
     with python(SLEEP, stdin=subprocess.DEVNULL) as process:
         assert kernel.has_open(process.pid, null, frozenset()) is True
     with python("import os; os.close(0);" + SLEEP, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -177,8 +178,8 @@ def test_majors_of_devices_are_those_of_the_kernels_list(tmp_path: Path) -> None
     listed.write_text(
         "Character devices:\n  1 mem\n195 nvidia\n195 nvidiactl\n511 nvidia-uvm\n\nBlock devices:\n"
     )
-    assert nvidia.driver_files(DeviceKind.REAL, devices=listed) == ({195, 511}, frozenset())
-    assert nvidia.driver_files(DeviceKind.REAL, devices=tmp_path / "none") == (frozenset(), frozenset())
+    assert nvidia.driver_files(DeviceKind.REAL, devices=listed).majors == {195, 511}
+    assert nvidia.driver_files(DeviceKind.REAL, devices=tmp_path / "none").majors == frozenset()
 
 
 def test_a_pid_that_is_used_again_is_neither_held_nor_signalled() -> None:

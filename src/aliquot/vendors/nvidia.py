@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -70,18 +71,33 @@ def nvml_library(kind: DeviceKind) -> str:
     return _NVML if kind is DeviceKind.REAL else str(simulated_driver()[1])
 
 
-def driver_files(
-    kind: DeviceKind, *, devices: Path = Path("/proc/devices")
-) -> tuple[frozenset[int], frozenset[tuple[int, int]]]:
-    """What whoever is on a card has open: majors of character devices, and files by device and inode.
+@dataclass(frozen=True, slots=True)
+class DriverFiles:
+    """What whoever is on a card has open or mapped."""
 
-    Of real cards the kernel's list of drivers tells the majors (proc(5), /proc/devices), whatever the device
-    files are called; of simulated ones it is the machine's shared file. Raises `SimulationError`.
+    majors: frozenset[int] = frozenset()
+    """Of character devices, whatever they are called."""
+    files: frozenset[tuple[int, int]] = frozenset()
+    """By device and inode."""
+    prefixes: tuple[bytes, ...] = ()
+    """Of the paths of device files, which a mapping shows."""
+
+
+def driver_files(kind: DeviceKind, *, devices: Path = Path("/proc/devices")) -> DriverFiles:
+    """Of real cards the driver's devices, by the kernel's list of drivers (proc(5), /proc/devices); of
+    simulated ones the machine's shared file.
+
+    Raises `SimulationError` and `NotInstalledError`.
     """
     if kind is DeviceKind.REAL:
-        return _majors(devices), frozenset()
-    found = [each.stat() for each in Path(simgpu.machine().home).glob(simgpu.REGIONS)]
-    return frozenset(), frozenset((each.st_dev, each.st_ino) for each in found)
+        return DriverFiles(majors=_majors(devices), prefixes=(b"/dev/nvidia", b"/dev/dxg"))
+    found = [each.stat() for each in _simulated_home().glob(simgpu.REGIONS)]
+    return DriverFiles(files=frozenset((each.st_dev, each.st_ino) for each in found))
+
+
+@cache
+def _simulated_home() -> Path:
+    return Path(simgpu.machine().home)
 
 
 def has_simulation() -> bool:

@@ -25,6 +25,8 @@ _STEP_NS: Final = 50_000_000
 """How often those are looked after who were told to end."""
 
 
+_BEFORE_WINDOW_NS: Final = 1_200_000_000
+"""The driver's figure of compute is of the second before, and looks are not on the dot."""
 _OUTCOMES: Final = {Action.REPORT: "reported", Action.STOP: "stopped"}
 
 
@@ -89,10 +91,14 @@ class Guard:
             self._wait(until, next_ns)
 
     def run_once(self) -> list[Finding]:
-        """Looks until the grace is over and everybody has been stopped who is to be; all that were found."""
+        """Looks for the grace and the window of compute, and until everybody has ended who is to be stopped.
+
+        Returns all that were found.
+        """
         never = threading.Event()
         found = {each.suspicion.key: each for each in self.look()}
-        end_ns = time.monotonic_ns() + self.rules.grace_ns
+        window_ns = self.rules.compute_window_ns + _BEFORE_WINDOW_NS
+        end_ns = time.monotonic_ns() + max(self.rules.grace_ns, window_ns)
         begun_ns = 0
         while begun_ns <= end_ns or self.busy:
             self._wait(never, time.monotonic_ns() + self.rules.interval_ns)

@@ -79,11 +79,9 @@ def start_ticks(pid: int) -> int | None:
 def mapped(pid: int, wanted: frozenset[FileId]) -> frozenset[FileId]:
     """Those of the files that a process has mapped; none where its mappings cannot be read."""
     try:
-        with (_PROC / str(pid) / "maps").open("rb") as maps:
-            lines = maps.read(_MOST_MAPS).splitlines()
+        return wanted & {_file_of(line) for line in _maps(pid)}
     except OSError:
         return frozenset()
-    return wanted & {_file_of(line) for line in lines}
 
 
 def has_ended(descriptor: int) -> bool:
@@ -102,16 +100,22 @@ def runs(pid: int, programs: Iterable[str]) -> frozenset[str]:
     return frozenset(path for path in programs if _is_file(path, running))
 
 
-def has_open(pid: int, majors: frozenset[int], files: frozenset[FileId]) -> bool | None:
-    """Whether a process has a character device of these majors open, or one of these files open or mapped.
+def has_open(
+    pid: int, majors: frozenset[int], files: frozenset[FileId], prefixes: tuple[bytes, ...] = ()
+) -> bool | None:
+    """Whether a process has a character device of these majors open, or has one of these files, or one whose
+    path begins so, open or mapped: a mapping stays when its descriptor is closed.
 
     None where that cannot be read.
     """
     try:
         descriptors = list((_PROC / str(pid) / "fd").iterdir())
+        if any(_is_one_of(each, majors, files) for each in descriptors):
+            return True
+        lines = _maps(pid)
     except OSError:
         return None
-    return any(_is_one_of(each, majors, files) for each in descriptors) or bool(mapped(pid, files))
+    return any(_file_of(line) in files or _path_of(line).startswith(prefixes) for line in lines)
 
 
 def printable(text: bytes) -> str:
@@ -122,6 +126,16 @@ def printable(text: bytes) -> str:
 def _status(folder: Path) -> dict[str, str]:
     lines = (folder / "status").read_text(errors="replace").splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def _maps(pid: int) -> list[bytes]:
+    with (_PROC / str(pid) / "maps").open("rb") as maps:
+        return maps.read(_MOST_MAPS).splitlines()
+
+
+def _path_of(line: bytes) -> bytes:
+    fields = line.split(None, 5)
+    return fields[5] if len(fields) == 6 else b""
 
 
 def _file_of(line: bytes) -> FileId | None:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
+from aliquot.errors import AliquotError
 from aliquot.model import Device, DeviceKind
 from aliquot.node.guard import kernel, slices
 from aliquot.node.guard.census import Census
@@ -69,8 +70,9 @@ class Looker:
 
     def has_driver_open(self, process: Identity) -> bool | None:
         """Whether the kernel shows it with the driver's files open; None where that cannot be read."""
-        majors, files = nvidia.driver_files(self._kind)
-        return kernel.has_open(process.pid, majors, frozenset(FileId(*each) for each in files))
+        driver = nvidia.driver_files(self._kind)
+        files = frozenset(FileId(*each) for each in driver.files)
+        return kernel.has_open(process.pid, driver.majors, files, driver.prefixes)
 
     def descriptor(self, process: Identity) -> int | None:
         """A pidfd of a process of the last look, which its caller closes; None where it is gone."""
@@ -131,6 +133,8 @@ class Looker:
         found: list[Occupant] = []
         for each in occupants:
             if slice_of(each, claims) is None or len(claims[each.namespace_pid]) > 1:
+                if self._is_mistaken(each):
+                    continue
                 pid = each.process.pid
                 each = replace(
                     each,
@@ -139,6 +143,16 @@ class Looker:
                 )
             found.append(each)
         return found
+
+    def _is_mistaken(self, occupant: Occupant) -> bool:
+        """A simulated card lists processes by the number that they have in their own pid namespace; here that
+        may be another one's."""
+        if self._kind is not DeviceKind.SIMULATED:
+            return False
+        try:
+            return self.has_driver_open(occupant.process) is False
+        except (AliquotError, OSError):
+            return False
 
     def _open(self) -> nvml.Nvml:
         if self._nvml is None:
