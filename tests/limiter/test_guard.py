@@ -181,6 +181,7 @@ def test_who_works_out_of_turn_is_reported_and_stopped_only_by_a_rule(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_honest_are_never_accused(
     small_contexts: Mapping[str, str], native_dir: Path, slice_home: Path
 ) -> None:
@@ -213,7 +214,7 @@ def test_the_honest_are_never_accused(
             arbiter.Watch(each).ensure()
         running: list[subprocess.Popen[str]] = []
         begun, end = 0, time.monotonic() + 25
-        while time.monotonic() < end:
+        while time.monotonic() < end or begun < 20:  # a busy machine takes its time
             running = [each for each in running if each.poll() is None]
             if len(running) < 6:
                 env = limiter.environment(dice.choice(slices), base)
@@ -224,7 +225,6 @@ def test_the_honest_are_never_accused(
             if dice.random() < 0.1:
                 dice.choice(slices).set_vram_limit(dice.choice((256, 512, 1024)) * MIB)
             time.sleep(0.05)
-        assert begun > 20
         assert guard.said == []
         assert guard.end() == 0
 
