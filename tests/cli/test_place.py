@@ -144,6 +144,19 @@ def test_a_strategy_that_does_not_exist(aliquot: Run) -> None:
     assert "best-fit" in done.stderr
 
 
+def test_a_pool_places_by_weights_of_ones_own(aliquot: Run, tmp_path: Path) -> None:
+    state = """
+strategies: [{name: fullest, weights: {best_fit: 2}}]
+pools: [{name: default, strategy: fullest}]
+nodes: [{name: a, cpu: 4, memory: 8Gi, devices: ["t4:2"]}, {name: b, cpu: 4, memory: 8Gi, devices: [t4]}]
+"""
+    (tmp_path / "state.yaml").write_text(state, encoding="utf-8")
+    (answer,) = answers(aliquot, "name: c\ncompute: 30%", state=tmp_path / "state.yaml")
+    assert answer["strategy"] == "fullest"
+    assert list(answer["terms"]) == ["best_fit"]
+    assert answer["grant"]["node"] == "b"
+
+
 def test_strategies_are_completed(aliquot: Run) -> None:
     line = "aliquot place --strategy best"
     asked = {"COMP_WORDS": line, "COMP_CWORD": "3", "_ALIQUOT_COMPLETE": "complete_bash"}

@@ -218,6 +218,7 @@ nodes:
 claims:
   - {name: held, compute: 10%, at: {node: a, devices: [2]}, committed: false}
 budgets: [{workload: w, min_available: 1}]
+strategies: [{name: mine, weights: {best_fit: 2, free_after: 0.5}}]
 """
 
 
@@ -238,6 +239,7 @@ def test_a_state_with_everything() -> None:
     assert state.vocabulary.models["edge"].vram_mib == 7630
     (held,) = state.standing
     assert (held.node, held.devices, held.mechanism, held.committed) == ("a", (2,), None, False)
+    assert state.strategies["mine"].weights == (("best_fit", 2.0), ("free_after", 0.5))
     assert state.budgets == (DisruptionBudget(workload="w", min_available=1),)
 
 
@@ -264,6 +266,7 @@ def test_a_state_with_everything() -> None:
             "claim c has 0 devices and asks for 1",
         ),
         ("nodes: []\npools: [{name: p, oversubscription: {vram: 0.5}}]", "at least 1 and at most 100"),
+        ("nodes: []\nstrategies: [{name: s, weights: {luck: 1}}]", "'luck' is not a term"),
         ("nodes: []\nbudgets: [{workload: w}]", "max_disrupted, min_available or both"),
     ],
 )

@@ -92,7 +92,7 @@ def cluster_of(state: State) -> Cluster:
     Raises `InvalidValueError`, `IllegalGrantError`, `DoesNotFitError` where that is not possible.
     """
     inventory = Inventory(state.nodes, state.pools, models=state.vocabulary.models)
-    cluster = Cluster(inventory, make_packing=make_packing)
+    cluster = Cluster(inventory, make_packing=make_packing, strategies=state.strategies)
     for each in state.standing:
         _stand(cluster, each)
     return cluster

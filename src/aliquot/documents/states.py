@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -34,6 +34,7 @@ from aliquot.model import (
     parse_device_specification,
 )
 from aliquot.placement.hardware import ModelFacts
+from aliquot.placement.strategies import Strategy
 
 Groups = tuple[tuple[int, ...], ...]
 
@@ -212,9 +213,21 @@ class BudgetDocument(Strict):
     min_available: int | None = Field(None, ge=0)
 
 
+class StrategyDocument(Strict):
+    """A strategy of one's own: how much each term of the score weighs."""
+
+    name: str
+    weights: dict[str, float]
+
+    def strategy(self) -> Strategy:
+        """Raises `InvalidValueError` for a term that does not exist."""
+        return Strategy.of(self.weights, name=self.name)
+
+
 class StateDocument(Strict):
     """Everything that a state may say."""
 
+    strategies: tuple[StrategyDocument, ...] = ()
     models: tuple[ModelDocument, ...] = ()
     pools: tuple[PoolDocument, ...] = ()
     nodes: tuple[NodeDocument, ...]
@@ -245,6 +258,7 @@ class State:
     nodes: tuple[Node, ...]
     standing: tuple[Standing, ...]
     budgets: tuple[DisruptionBudget, ...]
+    strategies: Mapping[str, Strategy]
 
 
 def read_state(text: str, source: str) -> State:
@@ -261,6 +275,7 @@ def read_state(text: str, source: str) -> State:
             pools=tuple(each.pool() for each in document.pools),
             nodes=tuple(node for each in document.nodes for node in each.nodes(vocabulary)),
             standing=tuple(_standing(each, vocabulary) for each in document.claims),
+            strategies={each.name: each.strategy() for each in document.strategies},
             budgets=tuple(DisruptionBudget(**each.model_dump()) for each in document.budgets),
         )
 

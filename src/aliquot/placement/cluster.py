@@ -13,7 +13,7 @@ is asked inside `with cluster.trial():`, after which everything is as before; `c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -37,6 +37,7 @@ from aliquot.placement.occupancy import Holding, instances, joining
 from aliquot.placement.packing import DoesNotFitError, NodeShape, Packing, Placement
 from aliquot.placement.preferences import Preferences
 from aliquot.placement.reasons import Reason
+from aliquot.placement.strategies import Strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +55,16 @@ class Held:
 class Cluster:
     """Who holds what on which device of which node."""
 
-    def __init__(self, inventory: Inventory, *, make_packing: Callable[..., Packing] = Packing) -> None:
+    def __init__(
+        self,
+        inventory: Inventory,
+        *,
+        make_packing: Callable[..., Packing] = Packing,
+        strategies: Mapping[str, Strategy] | None = None,
+    ) -> None:
+        """`strategies` are some of one's own by name; they go before those that come with Aliquot."""
         self.inventory = inventory
+        self.strategies = dict(strategies or {})
         self.options = Options(inventory)
         self.preferences = Preferences(inventory)
         self.packing = make_packing(inventory.shapes())
@@ -143,7 +152,7 @@ class Cluster:
     def scorer(self, strategy: str) -> Scorer:
         """What chooses by a strategy on this state; its scores are kept."""
         if strategy not in self._scorers:
-            self._scorers[strategy] = self.packing.scorer(strategy)
+            self._scorers[strategy] = self.packing.scorer(self.strategies.get(strategy, strategy))
             for held in self._held.values():
                 self._observe(held.claim, self._scorers[strategy])
         return self._scorers[strategy]
@@ -260,6 +269,7 @@ class Cluster:
         """The same state, independent of this one."""
         other = object.__new__(Cluster)
         other.inventory, other.options, other.preferences = self.inventory, self.options, self.preferences
+        other.strategies = self.strategies
         other.packing, other.touched = self.packing.copy(), Touched(len(self.inventory.devices))
         other._held, other._holdings = dict(self._held), list(self._holdings)
         other._workloads = {name: Counter(nodes) for name, nodes in self._workloads.items()}
