@@ -62,9 +62,8 @@ class Conditions:
             (self._each(lambda demand: demand.memory_mib), sum(shape.memory_mib for shape in shapes)),
         ]
         devices = sum(len(shape.devices) for shape in shapes)
-        for least in sorted({min(_milli(each), WHOLE_MILLI - _milli(each)) for each in self.demands} | {0}):
-            if least >= 0:
-                rows.append((self._each(lambda demand, e=least: _felt(demand, e)), devices))
+        for least in _thresholds(self.demands):
+            rows.append((self._each(lambda demand, e=least: _felt(demand, e)), devices))
         for size in _NODE_SIZES:
             hosts = sum(len(shape.devices) // size for shape in shapes)
             rows.append((self._each(lambda demand, n=size: _whole(demand) // n), hosts))
@@ -136,6 +135,13 @@ def _has_model(shape: NodeShape, models: frozenset[int]) -> bool:
 
 def _milli(demand: Demand) -> int:
     return min((share.compute_milli for share in demand.shares), default=0)
+
+
+def _thresholds(demands: Sequence[Demand]) -> list[int]:
+    """Values of e that differ in what they say: just above each share, or above what is left beside it."""
+    shares = {_milli(demand) for demand in demands}
+    beside = {min(milli, WHOLE_MILLI - milli) + 1 for milli in shares if 0 < milli < WHOLE_MILLI}
+    return sorted({0} | {least for least in beside if 2 * least <= WHOLE_MILLI})
 
 
 def _felt(demand: Demand, least: int) -> float:
