@@ -64,7 +64,7 @@ Packed packed(void** extra) noexcept {
 
 // A kernel may stand where a function is expected. May throw std::bad_alloc.
 ArgumentTable::Layout ArgumentTable::ask_driver(CUfunction function) {
-  const InsideDriver inside;
+  const DriverCall call;
   Layout layout;
   std::size_t offset = 0, size = 0, bytes = 0;
   const auto ask = [&](auto call, auto handle) {

@@ -16,13 +16,11 @@ inline bool something_captures() noexcept {
   return captures_under_way.load(std::memory_order_acquire) != 0;
 }
 
-// An event query in another mode than this can invalidate a capture, even another thread's.
+// An event query in another mode than this can invalidate a capture, even another thread's, which may begin
+// at any moment.
 class DriverCall {
  public:
-  DriverCall() noexcept : relaxed_(something_captures()) {
-    if (relaxed_)
-      relaxed_ = driver().cuThreadExchangeStreamCaptureMode(&mode_) == CUDA_SUCCESS;
-  }
+  DriverCall() noexcept : relaxed_(driver().cuThreadExchangeStreamCaptureMode(&mode_) == CUDA_SUCCESS) {}
   ~DriverCall() {
     if (relaxed_)
       driver().cuThreadExchangeStreamCaptureMode(&mode_);
