@@ -79,7 +79,9 @@ def on_models(
     memory_mib: int = 0,
 ) -> Demand:
     """A demand that asks the same of every acceptable model; a mapping gives each model its own milli."""
-    milli = models if isinstance(models, Mapping) else dict.fromkeys(models, compute_milli)
+    milli: dict[int, int] = (
+        {**models} if isinstance(models, Mapping) else dict.fromkeys(models, compute_milli)
+    )
     shares = tuple(Share(model, milli[model], vram_mib) for model in sorted(milli))
     return Demand(cpu_milli, memory_mib, count if shares else 0, shares)
 

@@ -146,7 +146,8 @@ class CompiledScorer(Scorer):
         check(self._library.aliquot_scorer_outlook(self._handle, byref(passed)))
 
     def _choice(self, demand: Demand, number: int, found: Any) -> Choice:
-        bits, devices = found.devices, []
+        bits: int = found.devices
+        devices: list[int] = []
         while bits:
             devices.append((bits & -bits).bit_length() - 1)
             bits &= bits - 1
