@@ -21,6 +21,7 @@ from .sharing import (
     intervals,
     make_slice,
     shares,
+    wait_until,
     working_machine,
 )
 
@@ -258,11 +259,12 @@ def test_programs_go_on_when_the_arbiter_dies_and_find_the_next_one(on_card: Lim
         first.vanish()
         assert program.wait_for("first") - died < 1
         with FakeArbiter(on_card.slice.path) as second:
-            second.lend(1)
-            second.wait_for(BEGAN)
+            second.lend(1)  # which it may already have asked for
+            wait_until(lambda: any(each.kind in (BEGAN, WANT) for each in second.messages))
             second.lend(2)
+            before = len(second.messages)
             marker.touch()
-            second.wait_for(WANT)
+            second.wait_for(WANT, beyond=before)
             count = len(program.lines)
             time.sleep(0.1)
             assert len(program.lines) <= count + 1
