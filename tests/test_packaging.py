@@ -48,7 +48,12 @@ def test_its_metadata_say_what_it_needs(wheel: zipfile.ZipFile) -> None:
     metadata = HeaderParser().parsestr(wheel.read(name).decode())
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.11"
-    assert {line.split(">")[0] for line in metadata.get_all("Requires-Dist") or []} == {"typer", "rich"}
+    assert {line.split(">")[0] for line in metadata.get_all("Requires-Dist") or []} == {
+        "typer",
+        "rich",
+        "pydantic",
+        "pyyaml",
+    }
     (entry,) = (each for each in wheel.namelist() if each.endswith("entry_points.txt"))
     assert "aliquot = aliquot.cli.main:main" in wheel.read(entry).decode().replace("=", " = ").replace(
         "  ", " "

@@ -92,18 +92,24 @@ def clusters(draw: st.DrawFn) -> list[Node]:
     ]
 
 
+KEEPING_AWAY = [(Apart(workloads=("web",), level=level),) for level in ("device", "node", "rack")]
+
+
 @st.composite
 def uniform_clusters(draw: st.DrawFn) -> list[Node]:
     """Room for many shares: what packing, preemption and moves are about."""
     model = draw(st.sampled_from(["t4", "a30"]))
     count = draw(st.integers(1, 3))
     racks = draw(st.booleans())
+    islands = draw(st.sampled_from(["xxx", "xyx", "xyy"]))
     return [
         Node(
             name=f"n{number}",
             cpu_milli=32000,
             memory_mib=65536,
-            devices=(NodeDevice(model=model, island="x"),) * count,
+            devices=tuple(
+                NodeDevice(model=model, island=islands[index], numa=index % 2) for index in range(count)
+            ),
             pool="plain",
             labels={"disk": "ssd"},
             network={"zone": "a", "rack": str(number % 2)} if racks else {},
@@ -122,7 +128,9 @@ def plain_claims(draw: st.DrawFn, name: str = "claim") -> Claim:
             compute=ComputeRequest(part=percent(draw(st.sampled_from([20, 30, 50, 60, 70, 100])))),
         ),
         host=HostNeeds(cpu_milli=draw(st.sampled_from([0, 0, 4000, 12000]))),
+        topology=draw(st.sampled_from([TopologyWish(), TopologyWish(required=True)])),
         workload=draw(st.sampled_from(WORKLOADS)),
+        apart=draw(st.sampled_from([(), (), (), *KEEPING_AWAY])),
         priority=draw(st.integers(0, 4)),
         protected=draw(st.sampled_from([False] * 6 + [True])),
     )
