@@ -32,8 +32,8 @@ def draw_growth(speeds: Sequence[Speed], policy: str, file: Path) -> None:
     pyplot = _pyplot()
     figure, axes = pyplot.subplots(1, 3, figsize=(14, 4.2))
     cards = [speed.cards for speed in speeds]
-    axes[0].loglog(cards, [speed.decisions_per_s for speed in speeds], marker="o")
-    axes[0].set(xlabel="cards", ylabel=f"decisions a second ({policy})")
+    axes[0].semilogx(cards, [speed.decisions_per_s for speed in speeds], marker="o")
+    axes[0].set(xlabel="cards", ylabel=f"decisions a second ({policy})", ylim=(0, None))
     axes[1].loglog(cards, [speed.seen_p99_ms for speed in speeds], marker="o", label="P99, type seen before")
     axes[1].loglog(cards, [speed.new_p99_ms for speed in speeds], marker="s", label="P99, new type")
     axes[1].set(xlabel="cards", ylabel="ms a decision")

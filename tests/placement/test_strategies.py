@@ -170,7 +170,7 @@ def test_a_strategy_that_does_not_exist_is_refused() -> None:
 def test_a_learned_mix_follows_what_comes() -> None:
     learned = LearnedMix()
     one, other = share(100), share(200)
-    for _ in range(31):
+    for _ in range(7):
         learned.observe(one)
     assert learned.refreshed() is None
     learned.observe(one)
@@ -180,7 +180,7 @@ def test_a_learned_mix_follows_what_comes() -> None:
     for _ in range(40):
         learned.observe(one)
     assert learned.refreshed() is None, "nothing moved"
-    for _ in range(72):
+    for _ in range(48):
         learned.observe(other)
     second = learned.refreshed()
     assert second is not None

@@ -8,7 +8,7 @@ from typing import Final
 
 from aliquot.placement.demand import Demand
 
-_FIRST_REFRESH: Final = 32
+_FIRST_REFRESH: Final = 8
 """Claims after which a learned mix is first used."""
 _GROWTH: Final = 1.25
 """A learned mix is looked at anew when this many times as many claims have come."""
