@@ -19,7 +19,7 @@ constexpr int kKeptBits = 4; // two numbers that differ by less than a sixteenth
 std::uint64_t rounded(std::uint64_t value) noexcept {
   if (value >= kLeastAddress)
     return 0;
-  const int dropped = std::max(0, std::bit_width(value) - kKeptBits);
+  const int dropped = std::max(0, static_cast<int>(std::bit_width(value)) - kKeptBits);
   return value >> dropped << dropped;
 }
 
