@@ -61,7 +61,7 @@ def free_in(world: World) -> set[str]:
 LIMITS = st.builds(MoveBudget, moves=st.integers(0, 4), cost_mib=st.sampled_from([0, 20_000, 2**40]))
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(situation=situations(), budgets=BUDGETS, limit=LIMITS, count=st.integers(0, 3))
 def test_cards_are_freed_by_legal_moves_within_the_budgets(
     situation: Situation,
@@ -83,7 +83,7 @@ def test_cards_are_freed_by_legal_moves_within_the_budgets(
     assert not was_free & set(plan.freed)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(situation=situations(), budgets=BUDGETS, limit=LIMITS)
 def test_hosts_are_emptied_by_legal_moves_to_hosts_in_use(
     situation: Situation, budgets: list[DisruptionBudget], limit: MoveBudget
@@ -100,7 +100,7 @@ def test_hosts_are_emptied_by_legal_moves_to_hosts_in_use(
     assert {grant.node for _, grant in world.held.values()} == busy - set(plan.freed)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(situation=situations(), budgets=BUDGETS, limit=LIMITS)
 def test_room_for_a_waiting_claim_is_made_by_legal_moves(
     situation: Situation,

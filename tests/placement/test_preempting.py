@@ -99,7 +99,7 @@ def cheapest_by_force(
     return best
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(situation=situations(), budgets=BUDGETS)
 def test_the_cheapest_victims_are_found_and_nobody_goes_in_vain(
     situation: Situation, budgets: list[DisruptionBudget]

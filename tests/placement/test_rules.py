@@ -38,7 +38,7 @@ def filled(nodes: list[Node], arriving: list[Claim]) -> tuple[Cluster, World]:
     return cluster, world
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(situation=situations())
 def test_a_claim_is_placed_where_it_is_legal_and_refused_only_where_nothing_is(situation: Situation) -> None:
     nodes, arriving, claim = situation
@@ -64,7 +64,7 @@ def check_refusal(cluster: Cluster, world: World, claim: Claim) -> None:
         assert list(possible(world, remedy.claim)), remedy.text
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(nodes=any_clusters(), data=st.data())
 def test_no_sequence_of_changes_breaks_an_invariant(nodes: list[Node], data: st.DataObject) -> None:
     cluster, world = both(nodes)
