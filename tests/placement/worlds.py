@@ -125,7 +125,7 @@ def plain_claims(draw: st.DrawFn, name: str = "claim") -> Claim:
         name=name,
         devices=DeviceNeeds(
             count=draw(st.sampled_from([1, 1, 1, 2])),
-            compute=ComputeRequest(part=percent(draw(st.sampled_from([20, 30, 50, 60, 70, 100])))),
+            compute=ComputeRequest(part=percent(draw(st.sampled_from([20, 33.3333, 50, 60, 70, 100])))),
         ),
         host=HostNeeds(cpu_milli=draw(st.sampled_from([0, 0, 4000, 12000]))),
         topology=draw(st.sampled_from([TopologyWish(), TopologyWish(required=True)])),
@@ -170,7 +170,7 @@ def any_claims(name: str = "claim") -> st.SearchStrategy[Claim]:
 
 COMPUTE = st.one_of(
     st.just(ComputeRequest()),
-    st.builds(lambda part: ComputeRequest(part=percent(part)), st.sampled_from([1, 12.5, 30, 50, 100])),
+    st.builds(lambda part: ComputeRequest(part=percent(part)), st.sampled_from([0.01, 12.55, 30, 50, 100])),
     st.builds(lambda speed: ComputeRequest(tflops=speed), st.sampled_from([1.0, 20.0, 65.0, 200.0, 5000.0])),
 )
 VRAM = st.one_of(
