@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
+#include <sched.h>
 #include <string_view>
 #include <unistd.h>
 
@@ -99,15 +101,6 @@ void add_asked(Definition& to, std::string_view asked, std::span<const layout::D
   }
 }
 
-// Environments in turn, and who is in need of one: several threads may call cuInit, and a driver may call it
-// itself.
-struct Exchange {
-  std::atomic<unsigned> users{0};
-  std::atomic<char**> before{nullptr};
-  std::atomic<char**> ours{nullptr};
-};
-constinit Exchange exchange;
-
 bool is_variable(const char* definition) noexcept {
   return std::strncmp(definition, kVariable.data(), kVariable.size()) == 0;
 }
@@ -131,6 +124,78 @@ char** environment_with(const char* definition) noexcept {
   return made;
 }
 
+// Of one process: a child whose parent held it when it forked takes it over.
+class ProcessLock {
+ public:
+  void lock() noexcept {
+    const pid_t self = getpid();
+    for (pid_t holder = 0; !holder_.compare_exchange_weak(holder, self, std::memory_order_acquire);)
+      if (holder == self) {
+        holder = 0;
+        sched_yield();
+      } // otherwise there is none, or it is the parent's: the next round takes it from there
+  }
+  void unlock() noexcept { holder_.store(0, std::memory_order_release); }
+
+ private:
+  std::atomic<pid_t> holder_{0};
+};
+
+// The two environments, and how many are in need of the driver's: several threads may call cuInit, and a
+// driver may call it itself.
+class Exchange {
+ public:
+  void enter(std::span<const layout::DeviceLimit> cards) noexcept {
+    const std::scoped_lock held(lock_);
+    if (process_ != getpid())
+      start_anew();
+    if (users_++ == 0 || environ != ours_)
+      install(cards);
+  }
+
+  void leave() noexcept {
+    const std::scoped_lock held(lock_);
+    if (users_ > 0 && --users_ == 0)
+      restore();
+  }
+
+ private:
+  // In a child, which has none of the threads that were in need.
+  void start_anew() noexcept {
+    restore();
+    users_ = 0;
+    process_ = getpid();
+  }
+
+  void install(std::span<const layout::DeviceLimit> cards) noexcept {
+    const char* asked = std::getenv("CUDA_VISIBLE_DEVICES");
+    const VisibleCards wanted = visible_to_driver(asked, cards);
+    if (asked != nullptr && std::strcmp(asked, wanted.definition + kVariable.size()) == 0)
+      return;
+    char** made = environment_with(wanted.definition);
+    if (made == nullptr)
+      return;
+    before_ = environ;
+    ours_ = made;
+    environ = made;
+  }
+
+  // Whoever changed the environment meanwhile changed a copy of ours, and keeps it.
+  void restore() noexcept {
+    if (ours_ != nullptr && environ == ours_)
+      environ = before_;
+    ours_ = nullptr;
+  }
+
+  ProcessLock lock_;
+  pid_t process_ = 0;
+  unsigned users_ = 0;
+  char** before_ = nullptr;
+  char** ours_ = nullptr;
+};
+
+constinit Exchange exchange;
+
 } // namespace
 
 VisibleCards visible_to_driver(const char* asked, std::span<const layout::DeviceLimit> cards) noexcept {
@@ -147,27 +212,11 @@ VisibleCards visible_to_driver(const char* asked, std::span<const layout::Device
 }
 
 EnvironmentForDriver::EnvironmentForDriver(std::span<const layout::DeviceLimit> cards) noexcept {
-  exchange.users.fetch_add(1);
-  const char* asked = std::getenv("CUDA_VISIBLE_DEVICES");
-  const VisibleCards wanted = visible_to_driver(asked, cards);
-  if (asked != nullptr && std::strcmp(asked, wanted.definition + kVariable.size()) == 0)
-    return; // so already, also while another thread is here
-  char** before = environ;
-  char** made = environment_with(wanted.definition);
-  if (made == nullptr)
-    return;
-  exchange.before.store(before);
-  exchange.ours.store(made);
-  environ = made;
+  exchange.enter(cards);
 }
 
 EnvironmentForDriver::~EnvironmentForDriver() {
-  if (exchange.users.fetch_sub(1) != 1)
-    return;
-  char** ours = exchange.ours.load();
-  // Whoever changed the environment meanwhile changed a copy of ours, and keeps it.
-  if (ours != nullptr && environ == ours)
-    environ = exchange.before.load();
+  exchange.leave();
 }
 
 } // namespace aliquot::limiter
