@@ -225,6 +225,7 @@ def check_captured_graph():
     work = cupy.ElementwiseKernel("float32 x", "float32 y", "y = x * 2 + 1", "doubled")
     work(source, target)  # compiled before the capture
     target[:] = 0
+    cupy.cuda.Device().synchronize()  # the stream below does not wait for the default one
     with cupy.cuda.Stream(non_blocking=True) as stream:
         stream.begin_capture()
         assert stream.is_capturing()
