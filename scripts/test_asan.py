@@ -46,7 +46,8 @@ def runtime() -> str:
 def settings() -> dict[str, str]:
     """What the sanitizers shall do: stop at the first fault, and leave out leaks.
 
-    The limiter puts itself before all else that is preloaded, the runtime included, so its place is not checked.
+    The limiter puts itself before all else that is preloaded, the runtime included, so the runtime's place
+    is not checked.
     """
     return {
         "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1:handle_segv=1:allocator_may_return_null=1"
