@@ -155,7 +155,8 @@ class Exchange {
 
   void leave() noexcept {
     const std::scoped_lock held(lock_);
-    if (users_ > 0 && --users_ == 0)
+    users_ -= users_ > 0 ? 1 : 0;
+    if (users_ == 0)
       restore();
   }
 
